@@ -1,0 +1,33 @@
+//! The vocabulary of Vestal and the ports through which the outside comes in.
+//!
+//! Every other crate may use what stands here; this crate knows none of them and does no I/O.
+//!
+//! - words: [`Labels`], [`Matcher`], samples and histograms, ids, [`Row`], [`SourceKey`]
+//! - ports: [`Clock`], [`Rng`], [`Fs`], [`Net`], [`Spawner`], [`Proposer`], [`Queryable`], [`Views`]
+
+mod histogram;
+mod ids;
+mod labels;
+mod matcher;
+mod ports;
+mod query;
+mod regex;
+mod row;
+mod sample;
+mod source;
+
+pub use histogram::{CounterResetHint, CustomBounds, FloatHistogram, Histogram, Span};
+pub use ids::{ClusterId, ConfigVersion, LogId, LogIndex, NodeId, ShardId, Term};
+pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use ports::{
+    BoxFuture, Clock, ClientIo, DatagramSocket, File, Fs, Listener, Net, OpenOptions, Proposer, ProposeError, Rng, Spawner,
+};
+pub use query::{
+    Budget, Consistency, LabelQuery, OpenView, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet,
+    ViewError, ViewIndexes, Views,
+};
+pub use regex::{AnchoredRegex, RegexError};
+pub use row::{Row, RowKind, SeriesTable, SlotId};
+pub use sample::{DurationMs, STALE_NAN, STALE_NAN_BITS, TimestampMs, Value, is_stale_nan};
+pub use source::{SourceKey, shard_of};

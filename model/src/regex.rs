@@ -1,0 +1,44 @@
+//! Regular expressions in Go's dialect (RE2), anchored at both ends, as Prometheus uses them everywhere.
+
+use std::fmt;
+
+/// The expression is not one that Go's `regexp` accepts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("error parsing regexp: {0}")]
+pub struct RegexError(pub String);
+
+/// `^(?s:EXPR)$`, compiled.
+#[derive(Clone)]
+pub struct AnchoredRegex {
+    source: String,
+    regex: regex::Regex,
+}
+
+impl AnchoredRegex {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    /// If Go's `regexp` would refuse it, with Go's text.
+    pub fn new(source: &str) -> Result<AnchoredRegex, RegexError> {
+        let regex = regex::Regex::new(&format!("^(?s:{source})$")).map_err(|e| RegexError(e.to_string()))?;
+        Ok(AnchoredRegex { source: source.to_owned(), regex })
+    }
+
+    /// The text it was made of.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the whole of `text` matches.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+impl fmt::Debug for AnchoredRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnchoredRegex({:?})", self.source)
+    }
+}

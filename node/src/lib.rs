@@ -1,0 +1,1 @@
+//! Config, wiring, supervision, CLI: the binary vestal

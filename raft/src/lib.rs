@@ -1,0 +1,1 @@
+//! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip

@@ -1,0 +1,1 @@
+//! Scraping: targets, schedule, relabelling, exposition formats, discovery; yields rows

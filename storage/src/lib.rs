@@ -1,0 +1,1 @@
+//! Storage: the shared log, rows, chunks, index; RocksDB behind a port with a twin in memory

@@ -1,0 +1,1 @@
+//! The built binary from outside: clusters, faults, compliance; and the arrow test
