@@ -229,7 +229,10 @@ fn checked_str<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
 }
 
 #[inline]
-#[expect(unsafe_code, reason = "the text was checked when the set was made; checking again costs a third of a walk")]
+#[expect(
+    unsafe_code,
+    reason = "the text was checked when the set was made; checking again costs a third of a walk"
+)]
 fn trusted_str<'a>(bytes: &mut &'a [u8]) -> &'a str {
     let text = split_str(bytes).expect("a packed label set is well formed");
     debug_assert!(std::str::from_utf8(text).is_ok());

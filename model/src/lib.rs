@@ -15,19 +15,25 @@ mod regex;
 mod row;
 mod sample;
 mod source;
+mod state_machine;
 
 pub use histogram::{CounterResetHint, CustomBounds, FloatHistogram, Histogram, Span};
 pub use ids::{ClusterId, ConfigVersion, LogId, LogIndex, NodeId, ShardId, Term};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use ports::{
-    BoxFuture, Clock, ClientIo, DatagramSocket, File, Fs, Listener, Net, OpenOptions, Proposer, ProposeError, Rng, Spawner,
+    BoxFuture, ClientIo, Clock, DatagramSocket, File, Fs, Listener, Net, OpenOptions, ProposeError, Proposer,
+    Rng, Spawner,
 };
 pub use query::{
-    Budget, Consistency, LabelQuery, OpenView, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet,
-    ViewError, ViewIndexes, Views,
+    Budget, Consistency, LabelQuery, OpenView, QueryError, Queryable, Samples, SelectRequest, Series,
+    SeriesSet, ViewError, ViewIndexes, Views,
 };
 pub use regex::{AnchoredRegex, RegexError};
 pub use row::{Row, RowKind, SeriesTable, SlotId};
 pub use sample::{DurationMs, STALE_NAN, STALE_NAN_BITS, TimestampMs, Value, is_stale_nan};
 pub use source::{SourceKey, shard_of};
+pub use state_machine::{
+    Applied, CommittedEntry, EntryPayload, SnapshotSink, SnapshotSource, StateError, StateHash, StateMachine,
+    WantedPart,
+};

@@ -49,7 +49,11 @@ impl Matcher {
     ///
     /// # Errors
     /// If `op` is a regex comparison and `value` is not a regular expression in Go's dialect.
-    pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Matcher, MatcherError> {
+    pub fn new(
+        op: MatchOp,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Matcher, MatcherError> {
         let value = value.into();
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
@@ -71,7 +75,9 @@ impl Matcher {
             (MatchOp::NotEqual, _) => self.value != value,
             (MatchOp::Regex, Some(regex)) => regex.is_match(value),
             (MatchOp::NotRegex, Some(regex)) => !regex.is_match(value),
-            (MatchOp::Regex | MatchOp::NotRegex, None) => unreachable!("a regex matcher is made with its regex"),
+            (MatchOp::Regex | MatchOp::NotRegex, None) => {
+                unreachable!("a regex matcher is made with its regex")
+            }
         }
     }
 

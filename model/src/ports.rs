@@ -161,7 +161,8 @@ pub trait Fs: Send + Sync + Debug {
     /// As the system says; the old contents are then still there.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let part = path.with_extension("part");
-        let file = self.open(&part, OpenOptions { write: true, create: true, truncate: true, exclusive: false })?;
+        let file =
+            self.open(&part, OpenOptions { write: true, create: true, truncate: true, exclusive: false })?;
         file.write_all_at(bytes, 0)?;
         file.sync()?;
         drop(file);

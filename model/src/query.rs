@@ -23,7 +23,9 @@ pub enum QueryError {
     #[error("query was canceled")]
     Canceled,
     /// It would need more memory than it may have; nothing was spent on the part that did not fit.
-    #[error("query needs more than {limit} bytes of memory: {used} in use, {wanted} more wanted; narrow it or raise the limit")]
+    #[error(
+        "query needs more than {limit} bytes of memory: {used} in use, {wanted} more wanted; narrow it or raise the limit"
+    )]
     TooManyBytes {
         /// The query's limit, bytes.
         limit: u64,
@@ -185,7 +187,8 @@ pub trait Queryable: Send + Sync {
     ///
     /// # Errors
     /// If storage fails or the budget is used up.
-    fn select<'a>(&'a self, request: &SelectRequest, budget: &'a Budget) -> Result<SeriesSet<'a>, QueryError>;
+    fn select<'a>(&'a self, request: &SelectRequest, budget: &'a Budget)
+    -> Result<SeriesSet<'a>, QueryError>;
 
     /// Label names, sorted, each once.
     ///
@@ -197,7 +200,12 @@ pub trait Queryable: Send + Sync {
     ///
     /// # Errors
     /// As for `select`.
-    fn label_values(&self, name: &str, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError>;
+    fn label_values(
+        &self,
+        name: &str,
+        query: &LabelQuery,
+        budget: &Budget,
+    ) -> Result<Vec<String>, QueryError>;
 }
 
 /// How fresh an answer has to be.
@@ -237,5 +245,6 @@ pub enum ViewError {
 /// Opens views.
 pub trait Views: Send + Sync {
     /// Opens a view of all data shards, waiting at most `timeout` for leaders and for this node to catch up.
-    fn open(&self, consistency: Consistency, timeout: Duration) -> BoxFuture<'_, Result<OpenView, ViewError>>;
+    fn open(&self, consistency: Consistency, timeout: Duration)
+    -> BoxFuture<'_, Result<OpenView, ViewError>>;
 }

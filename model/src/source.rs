@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn sources_spread_over_all_shards() {
-        let shards: std::collections::BTreeSet<_> = (0..100).map(|i| shard_of("node", &i.to_string(), 6)).collect();
+        let shards: std::collections::BTreeSet<_> =
+            (0..100).map(|i| shard_of("node", &i.to_string(), 6)).collect();
         assert_eq!(shards.len(), 6);
     }
 
