@@ -1,1 +1,3 @@
-//! The Prometheus HTTP API
+//! The Prometheus HTTP API.
+
+pub mod ports;
