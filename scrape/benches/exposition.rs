@@ -1,0 +1,2 @@
+//! Exposition parsing, measured.
+fn main() {}
