@@ -1,1 +1,3 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
+
+pub mod meta;
