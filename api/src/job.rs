@@ -1,0 +1,32 @@
+//! Blocking work of a request: on the spawner's threads, ended when the client goes away.
+
+use crate::{error::ApiError, state::State};
+use model::Budget;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Cancels a budget when it is dropped: a handler is dropped when its client closes the connection.
+pub(crate) struct CancelOnDrop(pub(crate) Arc<Budget>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Runs `work` on a thread that may block and waits for what it yields.
+pub(crate) async fn run<T: Send + 'static>(
+    state: &State,
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let (send, receive) = oneshot::channel();
+    let job = Box::new(move || {
+        // The receiver is gone if the client is: then nobody wants the answer.
+        let _ = send.send(work());
+    });
+    state.ports.spawner.blocking(name, job).await;
+    receive
+        .await
+        .map_err(|_| ApiError::new(crate::error::ErrorType::Internal, "the work ended without an answer"))
+}

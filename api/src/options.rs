@@ -1,0 +1,79 @@
+//! What of the API is configurable, with limits for everything that comes from outside.
+
+use crate::write::DecodeLimits;
+use std::time::Duration;
+
+/// Settings of the API, from flags. Limits without a flag of their own have their values in [`Options::default`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--query.timeout`: the longest a query may take; the `timeout` parameter can only lower it.
+    pub query_timeout: Duration,
+    /// `--query.max-concurrency`: queries evaluated at once; others wait, within their timeout.
+    pub query_concurrency_max: usize,
+    /// `--query.max-samples`: samples one query may load.
+    pub query_samples_max: u64,
+    /// Bytes one query may hold, its answer included.
+    pub query_bytes_max: u64,
+    /// `--query.lookback-delta`.
+    pub lookback_delta: Duration,
+    /// The default resolution of subqueries: `global.evaluation_interval` at the start.
+    pub subquery_step: Duration,
+    /// `--query.consistency-timeout`: how long a default read waits for leaders.
+    pub consistency_timeout: Duration,
+    /// `--web.cors.origin`: which origins may read, as an anchored regular expression.
+    pub cors_origin: model::AnchoredRegex,
+    /// `--web.enable-lifecycle`: `/-/reload` and `/-/quit`.
+    pub lifecycle_enabled: bool,
+    /// `--web.enable-remote-write-receiver`.
+    pub remote_write_enabled: bool,
+    /// `POST /api/v1/status/config`, by which `vestal config apply` offers a configuration.
+    pub config_apply_enabled: bool,
+    /// Bytes of a form body.
+    pub form_bytes_max: usize,
+    /// Bytes of a configuration offered by `vestal config apply`.
+    pub config_bytes_max: usize,
+    /// Bytes of a write as sent.
+    pub write_body_bytes_max: usize,
+    /// Bytes of a write when decompressed.
+    pub write_message_bytes_max: usize,
+    /// Bytes of writes, as sent, that may be in memory at once; more are told to come back.
+    pub write_bytes_in_flight_max: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Limits on what a write contains.
+    pub write: DecodeLimits,
+    /// Label sets that the write path remembers; at most about 512 bytes each.
+    pub write_cache_series: usize,
+    /// Gaps listed in one answer.
+    pub gaps_max: usize,
+    /// Label names or values, and series, listed in one answer when the client names no limit.
+    pub list_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            query_timeout: Duration::from_secs(120),
+            query_concurrency_max: 20,
+            query_samples_max: 50_000_000,
+            query_bytes_max: 2 << 30,
+            lookback_delta: Duration::from_secs(300),
+            subquery_step: Duration::from_secs(60),
+            consistency_timeout: Duration::from_secs(2),
+            cors_origin: model::AnchoredRegex::new(".*").expect("a constant that is a regular expression"),
+            lifecycle_enabled: false,
+            remote_write_enabled: true,
+            config_apply_enabled: true,
+            form_bytes_max: 10 << 20, // what Go's `ParseForm` takes
+            config_bytes_max: 4 << 20,
+            write_body_bytes_max: 16 << 20,
+            write_message_bytes_max: 32 << 20,
+            write_bytes_in_flight_max: 128 << 20,
+            body_timeout: Duration::from_secs(30),
+            write: DecodeLimits::default(),
+            write_cache_series: 1 << 18,
+            gaps_max: 10_000,
+            list_max: 5_000_000,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What every handler holds: the ports, the options, and the few things requests share.
+
+use crate::{
+    options::Options,
+    ports::{BuildInfo, Cluster, ConfigSource, Lifecycle, Metrics, Targets, Tsdb, WriteSink},
+    write::LabelCache,
+};
+use model::{Clock, Spawner, Views};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::Semaphore;
+
+/// Everything the API reads from and writes to.
+#[derive(Clone)]
+pub struct Ports {
+    /// Opens views of the data.
+    pub views: Arc<dyn Views>,
+    /// Takes writes.
+    pub write: Arc<dyn WriteSink>,
+    /// The cluster.
+    pub cluster: Arc<dyn Cluster>,
+    /// The targets.
+    pub targets: Arc<dyn Targets>,
+    /// The configuration.
+    pub config: Arc<dyn ConfigSource>,
+    /// The process's life.
+    pub lifecycle: Arc<dyn Lifecycle>,
+    /// Figures of storage.
+    pub tsdb: Arc<dyn Tsdb>,
+    /// The node's own metrics.
+    pub metrics: Arc<dyn Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Threads for queries and for decoding large writes.
+    pub spawner: Arc<dyn Spawner>,
+    /// What was built.
+    pub build: BuildInfo,
+}
+
+/// Counters of the API, for the node's `/metrics`. Only ever rise, unless said otherwise.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests answered.
+    pub requests: AtomicU64,
+    /// Of them, with status 4xx.
+    pub client_errors: AtomicU64,
+    /// Of them, with status 5xx.
+    pub server_errors: AtomicU64,
+    /// Queries evaluated, instant and range.
+    pub queries: AtomicU64,
+    /// Microseconds spent evaluating them.
+    pub query_micros: AtomicU64,
+    /// Samples taken by remote write.
+    pub samples_written: AtomicU64,
+    /// Samples refused by remote write, for whatever reason.
+    pub samples_refused: AtomicU64,
+    /// Writes that were told to come back.
+    pub writes_unavailable: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, number: u64) {
+        counter.fetch_add(number, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) ports: Ports,
+    pub(crate) options: Options,
+    pub(crate) counters: Arc<Counters>,
+    /// One permit per query under evaluation.
+    pub(crate) queries: Arc<Semaphore>,
+    /// One permit per KiB of a write's body in memory.
+    pub(crate) write_kib: Arc<Semaphore>,
+    pub(crate) label_cache: Arc<LabelCache>,
+}
+
+pub(crate) type Shared = Arc<State>;
+
+/// Text the label cache may hold per series it has room for.
+const CACHE_BYTES_PER_SERIES: usize = 512;
+
+impl State {
+    pub(crate) fn new(ports: Ports, options: Options, counters: Arc<Counters>) -> State {
+        let series = options.write_cache_series;
+        State {
+            queries: Arc::new(Semaphore::new(options.query_concurrency_max.max(1))),
+            write_kib: Arc::new(Semaphore::new(kib(options.write_bytes_in_flight_max) as usize)),
+            label_cache: Arc::new(LabelCache::new(series, series.saturating_mul(CACHE_BYTES_PER_SERIES))),
+            ports,
+            options,
+            counters,
+        }
+    }
+}
+
+/// Bytes in KiB, rounded up, at least one.
+pub(crate) fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX >> 4)
+}

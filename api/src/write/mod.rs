@@ -1,0 +1,184 @@
+//! `POST /api/v1/write`: remote write 1.0.
+//!
+//! ```text
+//! body ─limit─▶ snappy ─limit─▶ decode ─▶ WriteRequest ─▶ WriteSink ─▶ 204 | 400 with counts | 503 with Retry-After
+//! ```
+//!
+//! A stated difference to Prometheus: of a request with refused samples the good ones are kept, and the answer is a
+//! 400 that counts the others, also for series whose labels are invalid (Prometheus drops those silently).
+
+mod decode;
+mod histogram;
+mod labels;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{DecodeError, DecodeLimits, Decoded, decode};
+pub use labels::{LabelCache, LabelError, LabelLimits};
+
+use crate::{
+    decompress::{Codec, DecompressError, decompress},
+    error::{ApiError, ErrorType},
+    form::read_body,
+    job,
+    ports::{Offender, WriteError, WriteOutcome},
+    state::{Counters, Shared, State, kib},
+};
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use std::fmt::Write;
+
+const MESSAGE: &str = "prometheus.WriteRequest";
+
+/// Above this, decompressing and decoding leave the async threads.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+pub(crate) async fn write(state: Shared, request: Request<Body>) -> Response {
+    if !state.options.remote_write_enabled {
+        let text = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
+        return plain(StatusCode::NOT_FOUND, text);
+    }
+    match answer(&state, request).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+async fn answer(state: &State, request: Request<Body>) -> Result<Response, Response> {
+    check_type(request.headers()).map_err(|text| plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text))?;
+    let _room = make_room(state, request.headers())?;
+    let options = &state.options;
+    let body = read_body(request.into_body(), options.write_body_bytes_max, options.body_timeout).await;
+    let body = body.map_err(plain_error)?;
+    let decoded = if body.len() <= INLINE_BYTES_MAX {
+        unpack(&body, &state.label_cache, options.write_message_bytes_max, &options.write)
+    } else {
+        let (cache, limits) = (state.label_cache.clone(), options.write);
+        let message_max = options.write_message_bytes_max;
+        let work = move || unpack(&body, &cache, message_max, &limits);
+        job::run(state, "decode_write", work).await.map_err(plain_error)?
+    };
+    let decoded = decoded.map_err(|(status, text)| plain(status, &text))?;
+    let outcome = if decoded.request.series.is_empty() {
+        WriteOutcome::default()
+    } else {
+        state.ports.write.write(decoded.request).await.map_err(|error| unavailable(state, &error))?
+    };
+    let refused = outcome.refused.values().sum::<u64>() + decoded.invalid;
+    Counters::add(&state.counters.samples_written, outcome.accepted);
+    Counters::add(&state.counters.samples_refused, refused);
+    if refused == 0 {
+        return Ok(plain(StatusCode::NO_CONTENT, ""));
+    }
+    Ok(plain(StatusCode::BAD_REQUEST, &refusal_text(&outcome, decoded.invalid, decoded.first_invalid)))
+}
+
+/// As in Prometheus, headers that are missing are taken to be right.
+fn check_type(headers: &HeaderMap) -> Result<(), String> {
+    let text = |name| headers.get(name).map_or(Some(""), |value: &HeaderValue| value.to_str().ok());
+    let kind = text(header::CONTENT_TYPE).ok_or("content type is not readable text")?;
+    let mut parts = kind.split(';').map(str::trim);
+    let media = parts.next().unwrap_or("");
+    if !media.is_empty() && !media.eq_ignore_ascii_case("application/x-protobuf") {
+        return Err(format!(
+            "expected application/x-protobuf as the first (media) part, got {kind} content-type"
+        ));
+    }
+    for part in parts {
+        if let Some(proto) = part.strip_prefix("proto=")
+            && proto != MESSAGE
+        {
+            return Err(format!(
+                "{proto} protobuf message is not accepted by this server; only accepts {MESSAGE}"
+            ));
+        }
+    }
+    let encoding = text(header::CONTENT_ENCODING).ok_or("content encoding is not readable text")?;
+    if encoding.is_empty() || encoding == "snappy" {
+        return Ok(());
+    }
+    Err(format!(
+        "{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable"
+    ))
+}
+
+/// Claims memory for the body before it is read; a server that is full says so at once.
+fn make_room(state: &State, headers: &HeaderMap) -> Result<tokio::sync::OwnedSemaphorePermit, Response> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let bytes_max = state.options.write_body_bytes_max;
+    let bytes = declared.unwrap_or(bytes_max);
+    if bytes > bytes_max {
+        let text = format!("request body is larger than {bytes_max} bytes");
+        return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, &text));
+    }
+    state.write_kib.clone().try_acquire_many_owned(kib(bytes)).map_err(|_| {
+        let reason = "too many bytes of writes in flight".to_owned();
+        unavailable(
+            state,
+            &WriteError::Unavailable { reason, retry_after: std::time::Duration::from_secs(1) },
+        )
+    })
+}
+
+fn unpack(
+    body: &Bytes,
+    cache: &LabelCache,
+    message_max: usize,
+    limits: &DecodeLimits,
+) -> Result<Decoded, (StatusCode, String)> {
+    let message = decompress(Codec::SnappyBlock, body, message_max).map_err(|error| {
+        let status = match error {
+            DecompressError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            DecompressError::Malformed { .. } => StatusCode::BAD_REQUEST,
+        };
+        (status, error.to_string())
+    })?;
+    decode(&message, cache, limits).map_err(|error| {
+        let status = match error {
+            DecodeError::Malformed(_) => StatusCode::BAD_REQUEST,
+            DecodeError::TooManySamples(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        (status, error.to_string())
+    })
+}
+
+/// `refused 3 of 10 samples: 2 out of order sample, 1 invalid; first: ...`
+fn refusal_text(outcome: &WriteOutcome, invalid: u64, first_invalid: Option<String>) -> String {
+    let refused = outcome.refused.values().sum::<u64>() + invalid;
+    let mut text = format!("refused {refused} of {} samples:", refused + outcome.accepted);
+    let invalid = (invalid > 0).then(|| ("invalid series or histogram".to_owned(), invalid));
+    let reasons = outcome.refused.iter().map(|(reason, count)| (reason.to_string(), *count)).chain(invalid);
+    for (i, (reason, count)) in reasons.enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        write!(text, "{comma} {count} {reason}").expect("a String takes all text");
+    }
+    if let Some(Offender { labels, timestamp, reason }) = &outcome.first {
+        write!(text, "; first: {reason}, series {labels}, timestamp {timestamp}")
+            .expect("a String takes all text");
+    } else if let Some(first) = first_invalid {
+        write!(text, "; first: {first}").expect("a String takes all text");
+    }
+    text
+}
+
+fn unavailable(state: &State, error: &WriteError) -> Response {
+    Counters::add(&state.counters.writes_unavailable, 1);
+    let WriteError::Unavailable { reason, retry_after } = error;
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, reason);
+    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response
+}
+
+fn plain_error(error: ApiError) -> Response {
+    let status =
+        if error.kind == ErrorType::Internal { StatusCode::SERVICE_UNAVAILABLE } else { error.status() };
+    plain(status, &error.text)
+}
+
+/// A text answer as Go's `http.Error` gives it; without a body for 204.
+fn plain(status: StatusCode, text: &str) -> Response {
+    crate::text::plain(status, text)
+}
