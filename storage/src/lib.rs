@@ -1,1 +1,5 @@
 //! Storage: the shared log, rows, chunks, index; RocksDB behind a port with a twin in memory
+
+pub mod kv;
+
+pub mod log;

@@ -1,0 +1,301 @@
+//! The twin in memory: the same store on a disk that exists only in the process, and that can lose what was not
+//! flushed.
+//!
+//! ```text
+//!  write ──▶ current maps ──flush_sync──▶ MemDisk[dir]
+//!              │ (copied when a view holds them)
+//!              └─▶ unflushed operations in order: crash(n) keeps the first n of them
+//! ```
+//!
+//! Invariant: the disk's maps with all unflushed operations applied are the current maps.
+
+use super::{
+    Direction, Family, KeyRange, Kv, KvEngine, KvError, KvIter, KvRead, KvView, WriteBatch, WriteOp,
+};
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
+};
+
+type Map = BTreeMap<Bytes, Bytes>;
+
+/// One map per family; cloning counts, writing copies a map that somebody else still holds.
+#[derive(Clone, Debug, Default)]
+struct Maps([Arc<Map>; Family::ALL.len()]);
+
+impl Maps {
+    fn family(&self, family: Family) -> &Map {
+        &self.0[family.index()]
+    }
+
+    fn apply(&mut self, op: &WriteOp) {
+        match op {
+            WriteOp::Put(family, key, value) => {
+                Arc::make_mut(&mut self.0[family.index()]).insert(key.clone(), value.clone());
+            }
+            WriteOp::Delete(family, key) => {
+                Arc::make_mut(&mut self.0[family.index()]).remove(key);
+            }
+            WriteOp::DeleteRange(family, range) => {
+                Arc::make_mut(&mut self.0[family.index()]).retain(|key, _| !range.contains(key));
+            }
+        }
+    }
+}
+
+impl KvRead for Maps {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        Ok(self.family(family).get(key).cloned())
+    }
+
+    fn iter(&self, family: Family, range: &KeyRange, direction: Direction) -> Result<KvIter<'_>, KvError> {
+        Ok(Box::new(Cursor { map: self.0[family.index()].clone(), left: range.clone(), direction }))
+    }
+}
+
+/// Walks a map it shares, by looking up the next key each time: no borrow, and O(log n) a step is enough here.
+struct Cursor {
+    map: Arc<Map>,
+    left: KeyRange,
+    direction: Direction,
+}
+
+impl Iterator for Cursor {
+    type Item = Result<(Bytes, Bytes), KvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left.is_empty() {
+            return None;
+        }
+        let end = self.left.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut pairs = self.map.range::<Bytes, _>((Bound::Included(&self.left.start), end));
+        let (key, value) = match self.direction {
+            Direction::Ascending => pairs.next()?,
+            Direction::Descending => pairs.next_back()?,
+        };
+        let (key, value) = (key.clone(), value.clone());
+        match self.direction {
+            Direction::Ascending => {
+                let mut after = Vec::with_capacity(key.len() + 1);
+                after.extend_from_slice(&key);
+                after.push(0);
+                self.left.start = Bytes::from(after);
+            }
+            Direction::Descending => self.left.end = Some(key.clone()),
+        }
+        Some(Ok((key, value)))
+    }
+}
+
+/// A disk in memory: directories with stores in them. Clones are the same disk; it outlives the stores.
+#[derive(Clone, Debug, Default)]
+pub struct MemDisk {
+    stores: Arc<Mutex<BTreeMap<PathBuf, Maps>>>,
+    fault: Arc<Mutex<Option<KvError>>>,
+}
+
+impl MemDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> MemDisk {
+        MemDisk::default()
+    }
+
+    /// Lets every write, flush, ingest and checkpoint fail with this error, until it is taken back with `None`.
+    pub fn set_fault(&self, fault: Option<KvError>) {
+        *self.fault.lock().expect("no holder panics") = fault;
+    }
+
+    /// Opens the store in `dir` as its own type, so that a simulation can crash it.
+    #[must_use]
+    pub fn open_store(&self, dir: &Path) -> Arc<MemKv> {
+        let durable = self.stores().entry(dir.to_owned()).or_default().clone();
+        Arc::new(MemKv {
+            disk: self.clone(),
+            dir: dir.to_owned(),
+            state: RwLock::new(State { current: durable, unflushed: Vec::new(), open: true }),
+        })
+    }
+
+    fn stores(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Maps>> {
+        self.stores.lock().expect("no holder panics")
+    }
+
+    fn check(&self) -> Result<(), KvError> {
+        self.fault.lock().expect("no holder panics").clone().map_or(Ok(()), Err)
+    }
+}
+
+impl KvEngine for MemDisk {
+    fn open(&self, dir: &Path) -> Result<Arc<dyn Kv>, KvError> {
+        Ok(self.open_store(dir))
+    }
+
+    fn exists(&self, dir: &Path) -> bool {
+        self.stores().contains_key(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), KvError> {
+        self.check()?;
+        let mut stores = self.stores();
+        if stores.contains_key(to) {
+            return Err(KvError::Io(format!("rename to {}: it exists", to.display())));
+        }
+        let maps = stores
+            .remove(from)
+            .ok_or_else(|| KvError::Io(format!("rename {}: no such store", from.display())))?;
+        stores.insert(to.to_owned(), maps);
+        Ok(())
+    }
+
+    fn remove(&self, dir: &Path) -> Result<(), KvError> {
+        self.check()?;
+        self.stores().remove(dir);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    current: Maps,
+    /// Operations since the last flush, one entry per batch; bounded by how often the owner flushes.
+    unflushed: Vec<Vec<WriteOp>>,
+    /// False after a crash or close.
+    open: bool,
+}
+
+/// A store in memory. See the module.
+#[derive(Debug)]
+pub struct MemKv {
+    disk: MemDisk,
+    dir: PathBuf,
+    state: RwLock<State>,
+}
+
+impl MemKv {
+    /// What a power cut does: the first `kept` batches since the last flush are on disk, the rest is gone, and
+    /// this handle is dead. Open the directory again to go on. Returns how many batches had not been flushed.
+    pub fn crash(&self, kept: usize) -> usize {
+        let mut state = self.state.write().expect("no holder panics");
+        if !state.open {
+            return 0;
+        }
+        let mut stores = self.disk.stores();
+        let durable = stores.entry(self.dir.clone()).or_default();
+        state.unflushed.iter().take(kept).flatten().for_each(|op| durable.apply(op));
+        state.open = false;
+        state.unflushed.len()
+    }
+
+    fn current(&self) -> Maps {
+        self.state.read().expect("no holder panics").current.clone()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T, KvError>) -> Result<T, KvError> {
+        self.disk.check()?;
+        let mut state = self.state.write().expect("no holder panics");
+        if !state.open {
+            return Err(KvError::Io("the store is closed".to_owned()));
+        }
+        change(&mut state)
+    }
+}
+
+impl KvRead for MemKv {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        Ok(self.state.read().expect("no holder panics").current.family(family).get(key).cloned())
+    }
+
+    fn iter(&self, family: Family, range: &KeyRange, direction: Direction) -> Result<KvIter<'_>, KvError> {
+        let map = self.current().0[family.index()].clone();
+        Ok(Box::new(Cursor { map, left: range.clone(), direction }))
+    }
+}
+
+impl Kv for MemKv {
+    fn write(&self, batch: &WriteBatch) -> Result<(), KvError> {
+        self.change(|state| {
+            batch.ops().iter().for_each(|op| state.current.apply(op));
+            state.unflushed.push(batch.ops().to_vec());
+            Ok(())
+        })
+    }
+
+    fn flush_sync(&self) -> Result<(), KvError> {
+        self.change(|state| {
+            state.unflushed.clear();
+            self.disk.stores().insert(self.dir.clone(), state.current.clone());
+            Ok(())
+        })
+    }
+
+    fn snapshot(&self) -> KvView {
+        Arc::new(self.current())
+    }
+
+    fn ingest_sorted(
+        &self,
+        family: Family,
+        pairs: &mut dyn Iterator<Item = (Bytes, Bytes)>,
+    ) -> Result<(), KvError> {
+        let pairs: Vec<_> = pairs.collect();
+        if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(KvError::Io("ingested keys must ascend strictly".to_owned()));
+        }
+        self.change(|state| {
+            let ops: Vec<_> = pairs.into_iter().map(|(k, v)| WriteOp::Put(family, k, v)).collect();
+            let mut stores = self.disk.stores();
+            let durable = stores.entry(self.dir.clone()).or_default();
+            // As RocksDB does: what is in memory under the same keys goes to disk first, and with it everything.
+            if state.unflushed.iter().flatten().any(|op| touches(op, &ops)) {
+                state.unflushed.drain(..).flatten().for_each(|op| durable.apply(&op));
+            }
+            ops.iter().for_each(|op| state.current.apply(op));
+            ops.iter().for_each(|op| durable.apply(op));
+            Ok(())
+        })
+    }
+
+    fn drop_range(&self, family: Family, range: &KeyRange) -> Result<(), KvError> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(family, range.clone());
+        self.write(&batch)
+    }
+
+    fn checkpoint_to(&self, dir: &Path) -> Result<(), KvError> {
+        self.change(|state| {
+            let mut stores = self.disk.stores();
+            if stores.contains_key(dir) {
+                return Err(KvError::Io(format!("checkpoint to {}: it exists", dir.display())));
+            }
+            stores.insert(dir.to_owned(), state.current.clone());
+            Ok(())
+        })
+    }
+
+    fn approximate_bytes(&self, family: Family) -> u64 {
+        self.current().family(family).iter().map(|(k, v)| (k.len() + v.len()) as u64).sum()
+    }
+
+    fn close(&self) {
+        self.crash(0);
+    }
+}
+
+/// Whether an operation in memory concerns a key between the first and the last of the ingested ones.
+fn touches(op: &WriteOp, ingested: &[WriteOp]) -> bool {
+    let (Some(WriteOp::Put(family, first, _)), Some(WriteOp::Put(_, last, _))) =
+        (ingested.first(), ingested.last())
+    else {
+        return false;
+    };
+    match op {
+        WriteOp::Put(f, key, _) | WriteOp::Delete(f, key) => f == family && key >= first && key <= last,
+        WriteOp::DeleteRange(f, range) => {
+            f == family && range.start <= *last && range.end.as_ref().is_none_or(|end| end > first)
+        }
+    }
+}
