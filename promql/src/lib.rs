@@ -1,1 +1,13 @@
-//! PromQL: text to tree to plan to series, over a Queryable. Pure
+//! PromQL: text to tree to plan to series, over a Queryable. Pure.
+//!
+//! ```text
+//!  text ──parse──▶ ast::Expr ──eval──▶ value
+//!                     │
+//!                     └──print──▶ text, pretty text, JSON
+//! ```
+
+pub mod ast;
+mod parse;
+pub mod signature;
+
+pub use parse::{ParseError, ParseErrors, ParserOptions, Place, line_column, parse};
