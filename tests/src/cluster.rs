@@ -1,0 +1,310 @@
+//! A local cluster of real processes (`vestal dev`) in a temporary folder.
+
+use crate::{Client, DATA_TIMEOUT, wait_until};
+use serde_json::Value;
+use std::{
+    env, fs,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// The built binary: `VESTAL_BIN`, or beside the running test or tool.
+///
+/// # Panics
+/// If it is not there: it must be built before.
+#[must_use]
+pub fn vestal_binary() -> PathBuf {
+    if let Some(path) = env::var_os("VESTAL_BIN") {
+        return path.into();
+    }
+    let me = env::current_exe().expect("a program has a path");
+    let found = me.ancestors().skip(1).map(|dir| dir.join("vestal")).find(|path| path.is_file());
+    found.expect("the binary is built first: cargo build -p node")
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// How many nodes.
+    pub nodes: usize,
+    /// `prometheus.yml`; `{PORT1}`.. stand for the nodes' web ports.
+    pub config: String,
+    /// Further `vestal serve` flags.
+    pub flags: Vec<String>,
+    /// The binary.
+    pub binary: PathBuf,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        let flags = vec!["--storage.log.size=64MiB".to_owned()];
+        ClusterOptions { nodes: 3, config: "global: {scrape_interval: 1s}\n".to_owned(), flags, binary: vestal_binary() }
+    }
+}
+
+/// A running cluster; stopped when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: TempDir,
+    options: ClusterOptions,
+    port: u16,
+    dev: Option<Child>,
+    by_hand: Vec<Child>,
+}
+
+/// Blocks of ports: each cluster of this process takes the next.
+static NEXT_BLOCK: AtomicU16 = AtomicU16::new(0);
+const BLOCK: u16 = 20;
+
+/// A base port such that web and cluster ports are free now.
+fn free_base_port() -> u16 {
+    let start = 21_000 + (u16::try_from(std::process::id() % 200).expect("below 200")) * 40;
+    for _ in 0..200 {
+        let block = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) % 250;
+        let base = 20_000 + (start - 20_000 + block * BLOCK) % 10_000;
+        let ports = (base..base + 16).chain(base + 1000..base + 1032);
+        if ports.into_iter().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return base;
+        }
+    }
+    panic!("no block of free ports");
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until every node can answer.
+    ///
+    /// # Panics
+    /// If it does not start within a minute.
+    #[must_use]
+    pub fn start(options: ClusterOptions) -> Cluster {
+        let cluster = Cluster::launch(options);
+        cluster.wait_ready(Duration::from_secs(60));
+        cluster
+    }
+
+    /// Starts a cluster without waiting.
+    ///
+    /// # Panics
+    /// If the processes cannot be started.
+    #[must_use]
+    pub fn launch(options: ClusterOptions) -> Cluster {
+        let dir = TempDir::with_prefix("vestal-test-").expect("a temporary folder");
+        let port = free_base_port();
+        let mut cluster = Cluster { dir, options, port, dev: None, by_hand: Vec::new() };
+        cluster.write_config(&cluster.options.config.clone());
+        cluster.start_dev();
+        cluster
+    }
+
+    /// Starts `vestal dev` (again) on the same folder.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_dev(&mut self) {
+        let log = fs::File::create(self.dir.path().join("dev.log")).expect("a log file");
+        let child = Command::new(&self.options.binary)
+            .arg("dev")
+            .args(["--nodes", &self.options.nodes.to_string()])
+            .arg("--data")
+            .arg(self.dir.path())
+            .args(["--web.base-port", &self.port.to_string()])
+            .arg("--config.file")
+            .arg(self.config_file())
+            .arg("--")
+            .args(&self.options.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .process_group(0)
+            .spawn();
+        self.dev = Some(child.expect("vestal dev starts"));
+    }
+
+    /// The configuration file that all nodes share.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("prometheus.yml")
+    }
+
+    /// Writes the configuration file; nobody is told.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write_config(&self, config: &str) {
+        let mut text = config.to_owned();
+        for i in 1..=self.options.nodes {
+            text = text.replace(&format!("{{PORT{i}}}"), &self.web_port(i).to_string());
+        }
+        fs::write(self.config_file(), text).expect("the configuration is written");
+    }
+
+    /// The numbers of all nodes, from 1.
+    pub fn nodes(&self) -> impl Iterator<Item = usize> + use<> {
+        1..=self.options.nodes
+    }
+
+    /// Node `i`'s web port.
+    #[must_use]
+    pub fn web_port(&self, i: usize) -> u16 {
+        self.port + u16::try_from(i - 1).expect("few nodes")
+    }
+
+    /// Node `i`'s folder.
+    #[must_use]
+    pub fn node_dir(&self, i: usize) -> PathBuf {
+        self.dir.path().join(format!("node-{i}"))
+    }
+
+    /// A client of node `i`.
+    #[must_use]
+    pub fn client(&self, i: usize) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.web_port(i)), DATA_TIMEOUT)
+    }
+
+    /// Node `i`'s process id, as it wrote it.
+    ///
+    /// # Panics
+    /// If it never started.
+    #[must_use]
+    pub fn pid(&self, i: usize) -> i32 {
+        let text = fs::read_to_string(self.node_dir(i).join("vestal.pid")).expect("a node writes its pid file");
+        text.trim().parse().expect("a pid is a number")
+    }
+
+    /// Sends a signal to node `i`.
+    pub fn signal(&self, i: usize, signal: i32) {
+        // SAFETY: `kill` takes two numbers; the process is one of this cluster's own.
+        #[expect(unsafe_code, reason = "the standard library cannot send signals")]
+        unsafe {
+            libc::kill(self.pid(i), signal);
+        }
+    }
+
+    /// Kills node `i` without warning.
+    pub fn kill(&self, i: usize) {
+        self.signal(i, libc::SIGKILL);
+    }
+
+    /// Starts node `i` again with its start script.
+    ///
+    /// # Panics
+    /// If the script cannot be started.
+    pub fn restart(&mut self, i: usize) {
+        let group = self.dev.as_ref().map_or(0, |dev| i32::try_from(dev.id()).expect("a pid fits"));
+        let child = Command::new(self.node_dir(i).join("start")).stdin(Stdio::null()).process_group(group).spawn();
+        self.by_hand.push(child.expect("the start script starts"));
+    }
+
+    /// Waits until every node is ready.
+    ///
+    /// # Panics
+    /// If one is not within `patience`.
+    pub fn wait_ready(&self, patience: Duration) {
+        for i in self.nodes() {
+            self.wait_node_ready(i, patience);
+        }
+    }
+
+    /// Waits until node `i` is ready.
+    ///
+    /// # Panics
+    /// If it is not within `patience`; the message has the end of its log.
+    pub fn wait_node_ready(&self, i: usize, patience: Duration) {
+        let client = self.client(i);
+        wait_until(&format!("node-{i} is ready"), patience, || match client.get("/-/ready", &[]) {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}\n{}", self.log_tail(i))),
+        });
+    }
+
+    /// Waits until every shard has a leader and, where `whole`, one more node may be lost.
+    ///
+    /// # Panics
+    /// If that does not come within `patience`.
+    pub fn wait_status(&self, asked: usize, whole: bool, patience: Duration) -> Value {
+        let client = self.client(asked);
+        wait_until("the cluster is well", patience, || {
+            let status = client.status()?;
+            let led = status["shards"].as_array().is_some_and(|s| !s.is_empty() && s.iter().all(|s| !s["leader"].is_null()));
+            let may = status["mayLoseAnotherNode"] == Value::Bool(true);
+            if led && (may || !whole) { Ok(status) } else { Err(status.to_string()) }
+        })
+    }
+
+    /// The node that leads most shards, asked of node `asked`.
+    ///
+    /// # Panics
+    /// If the cluster does not settle within 30 s.
+    #[must_use]
+    pub fn busiest(&self, asked: usize) -> usize {
+        let status = self.wait_status(asked, false, Duration::from_secs(30));
+        let leads = |i: usize| {
+            let name = format!("node-{i}");
+            status["shards"].as_array().map_or(0, |shards| shards.iter().filter(|s| s["leader"] == name.as_str()).count())
+        };
+        self.nodes().max_by_key(|i| leads(*i)).expect("a cluster has nodes")
+    }
+
+    /// The end of node `i`'s log.
+    #[must_use]
+    pub fn log_tail(&self, i: usize) -> String {
+        tail(&self.node_dir(i).join("vestal.log"))
+    }
+
+    /// Stops everything cleanly and waits for it.
+    ///
+    /// # Panics
+    /// If `vestal dev` does not end within 40 s.
+    pub fn stop(&mut self) {
+        let Some(mut dev) = self.dev.take() else { return };
+        // SAFETY: `kill` takes two numbers; the process was started here.
+        #[expect(unsafe_code, reason = "the standard library cannot send SIGTERM")]
+        unsafe {
+            libc::kill(i32::try_from(dev.id()).expect("a pid fits"), libc::SIGTERM);
+        }
+        wait_until("vestal dev stops", Duration::from_secs(40), || match dev.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        for mut child in self.by_hand.drain(..) {
+            child.wait().expect("a node that was started by hand has stopped, too");
+        }
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
+    format!("--- end of {}\n{text}", path.display())
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test failed: what the nodes said helps to see why.
+            self.nodes().for_each(|i| eprintln!("{}", self.log_tail(i)));
+        }
+        let Some(mut dev) = self.dev.take() else { return };
+        for pid in self.nodes().filter(|i| self.node_dir(*i).join("vestal.pid").exists()).map(|i| self.pid(i)) {
+            let mine = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let dir = self.dir.path().display().to_string();
+            if String::from_utf8_lossy(&mine).contains(&dir) {
+                // SAFETY: `kill` takes two numbers; the command line names this cluster's folder.
+                #[expect(unsafe_code, reason = "the standard library cannot signal a process it did not start")]
+                unsafe {
+                    libc::kill(pid, libc::SIGKILL);
+                }
+            }
+        }
+        let _killed = dev.kill();
+        let _reaped = dev.wait();
+        for mut child in self.by_hand.drain(..) {
+            let _reaped = child.wait();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Scrape targets that count who comes when.
+
+use crate::now_ms;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+/// Targets on loopback, each with its own port; they serve a counter, a gauge and the number of scrapes so far.
+#[derive(Debug)]
+pub struct Targets {
+    ports: Vec<u16>,
+    scrapes: Arc<Vec<Mutex<Vec<i64>>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Targets {
+    /// Starts `count` targets.
+    ///
+    /// # Panics
+    /// If there is no port for one.
+    #[must_use]
+    pub fn start(count: usize) -> Targets {
+        let scrapes: Arc<Vec<_>> = Arc::new((0..count).map(|_| Mutex::new(Vec::new())).collect());
+        let stopped = Arc::new(AtomicBool::new(false));
+        let mut ports = Vec::new();
+        for i in 0..count {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            ports.push(listener.local_addr().expect("a bound socket has an address").port());
+            let (scrapes, stopped) = (scrapes.clone(), stopped.clone());
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    if stopped.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let (scrapes, stopped) = (scrapes.clone(), stopped.clone());
+                    if let Ok(stream) = stream {
+                        thread::spawn(move || serve(&stream, &scrapes[i], &stopped));
+                    }
+                }
+            });
+        }
+        Targets { ports, scrapes, stopped }
+    }
+
+    /// `127.0.0.1:PORT` of each, as a YAML list.
+    #[must_use]
+    pub fn yaml_list(&self) -> String {
+        let addresses: Vec<_> = self.ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+        format!("[{}]", addresses.join(", "))
+    }
+
+    /// When target `i` was scraped, milliseconds since the epoch.
+    ///
+    /// # Panics
+    /// If a target's thread panicked.
+    #[must_use]
+    pub fn scrapes(&self, i: usize) -> Vec<i64> {
+        self.scrapes[i].lock().expect("no target panics").clone()
+    }
+
+    /// Number of targets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+}
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for port in &self.ports {
+            let _wakes_the_listener = TcpStream::connect(("127.0.0.1", *port));
+        }
+    }
+}
+
+/// Answers requests on one connection until it is closed.
+fn serve(stream: &TcpStream, scrapes: &Mutex<Vec<i64>>, stopped: &AtomicBool) {
+    let mut lines = BufReader::new(stream);
+    let mut out = stream;
+    let mut line = String::new();
+    loop {
+        let mut first = true;
+        loop {
+            line.clear();
+            match lines.read_line(&mut line) {
+                Ok(n) if n > 0 => {}
+                _ => return,
+            }
+            if line == "\r\n" && !first {
+                break;
+            }
+            first = false;
+        }
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        let count = {
+            let mut scrapes = scrapes.lock().expect("no target panics");
+            scrapes.push(now_ms());
+            scrapes.len()
+        };
+        let body = format!(
+            "# TYPE served_total counter\nserved_total {count}\n# TYPE clock gauge\nclock {}\n",
+            now_ms()
+        );
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if out.write_all(head.as_bytes()).and_then(|()| out.write_all(body.as_bytes())).is_err() {
+            return;
+        }
+    }
+}

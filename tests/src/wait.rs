@@ -1,0 +1,28 @@
+//! Waiting for conditions, never for time.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Calls `condition` until it yields a value.
+///
+/// # Panics
+/// If it does not within `patience`; the message names `what` and the last thing that `condition` said.
+pub fn wait_until<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        match condition() {
+            Ok(value) => return value,
+            Err(said) => assert!(Instant::now() < deadline, "{what}: not within {patience:?}; last: {said}"),
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Milliseconds since the epoch.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the machine's clock is past 1970");
+    i64::try_from(since.as_millis()).expect("the machine's clock is not that far ahead")
+}
