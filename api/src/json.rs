@@ -208,7 +208,7 @@ pub(crate) fn number(out: &mut Vec<u8>, value: f64) {
 const WHOLE_MAX: f64 = 1e15;
 
 #[inline]
-fn bare(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn bare(out: &mut Vec<u8>, value: f64) {
     let magnitude = value.abs();
     if magnitude < WHOLE_MAX && value.trunc() == value {
         if value.is_sign_negative() {

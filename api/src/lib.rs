@@ -1,20 +1,43 @@
 //! The Prometheus HTTP API.
+//!
+//! ```text
+//!  Listener ──serve──▶ router ──▶ query, series ──▶ Views, promql
+//!                        ├──────▶ write ──────────▶ WriteSink
+//!                        └──────▶ status, targets ▶ ports
+//! ```
+//!
+//! The node implements [`ports`] and calls [`router()`] and [`serve`]. Clients see Prometheus's shapes, numbers,
+//! status codes and texts; these are made here and nowhere else.
 
+mod call;
+mod cluster;
 mod decompress;
 mod error;
+mod federate;
 mod form;
 mod job;
 mod json;
+mod lifecycle;
 mod options;
 mod output;
+mod page;
 mod param;
 pub mod ports;
+mod query;
 mod respond;
+mod router;
+mod selector;
+mod series;
+mod server;
 mod state;
+mod status;
+mod targets;
 mod text;
 mod view;
 pub mod write;
 
 pub use decompress::{Codec, DecompressError, decompress};
 pub use options::Options;
+pub use router::router;
+pub use server::{ServerOptions, serve};
 pub use state::{Counters, Ports};
