@@ -1,1 +1,19 @@
-//! Scraping: targets, schedule, relabelling, exposition formats, discovery; yields rows
+//! Scraping: targets, schedule, relabelling, exposition formats, discovery; yields rows.
+//!
+//! ```text
+//!  config + groups ──▶ targets ──▶ schedule ──slot──▶ GET ──body──▶ exposition ──▶ series cache ──▶ Outcome (rows)
+//! ```
+//!
+//! Deliberately absent: reading YAML of `prometheus.yml`, watching files, and committing anything; that is `node`'s.
+
+pub mod config;
+pub mod exposition;
+mod names;
+pub mod relabel;
+pub mod target;
+
+#[cfg(test)]
+mod corpus;
+
+/// How many dropped targets of one configuration are remembered at most.
+pub const DROPPED_TARGETS_MAX: usize = 10_000;

@@ -1,0 +1,19 @@
+//! Exposition formats: bodies in, samples out.
+
+mod entry;
+mod lexer;
+mod negotiation;
+mod number;
+mod protobuf;
+mod quote;
+mod text;
+
+pub use entry::{Entry, MetricKind, ParseError};
+pub use negotiation::{BodyFormat, FormatError};
+pub use protobuf::{ProtobufParser, ProtobufSample};
+pub use text::{Dialect, TextParser};
+
+pub(crate) use negotiation::accept_header;
+pub(crate) use number::{NORMAL_NAN, parse_value};
+pub(crate) use protobuf::ProtobufEntry;
+pub(crate) use quote::{quote, shorten};
