@@ -32,7 +32,7 @@ impl LogOptions {
     /// The smallest size of a log, in bytes.
     pub const SIZE_MIN: u64 = 16 * MIB;
     /// The largest size of a log, in bytes: 2^20 times the largest segment.
-    pub const SIZE_MAX: u64 = 64 * MIB << 20;
+    pub const SIZE_MAX: u64 = (64 * MIB) << 20;
 
     /// The longest payload of an entry, in bytes: 1.75 MiB in the smallest log, just under 64 MiB in the default one.
     #[must_use]
