@@ -30,6 +30,16 @@ impl AnchoredRegex {
         &self.source
     }
 
+    /// If the whole of `text` matches, `template` with `$1`, `${1}`, `$name` and `$$` replaced as Go's
+    /// `Regexp.Expand` does: unknown groups are empty, a name is as long as it can be.
+    #[must_use]
+    pub fn expand(&self, text: &str, template: &str) -> Option<String> {
+        let captures = self.regex.captures(text)?;
+        let mut expanded = String::new();
+        captures.expand(template, &mut expanded);
+        Some(expanded)
+    }
+
     /// Whether the whole of `text` matches.
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
