@@ -11,6 +11,7 @@
 mod duration;
 mod visit;
 
+pub(crate) use duration::SECONDS_MAX;
 pub use duration::{DurationArg, DurationError, DurationExpr, DurationOp, resolve_durations};
 
 use crate::signature::Function;
@@ -474,7 +475,7 @@ pub struct VectorSelector {
     pub mode: RangeMode,
     /// Whether it may have no condition that excludes the empty value: the second argument of `info`.
     pub bypass_empty_matcher_check: bool,
-    /// Where it stands, modifiers not included (except `anchored` and `smoothed` as Prometheus has it).
+    /// Where it stands, `offset` and `@` included (of a range's selector: not, they belong to the range).
     pub pos: PosRange,
 }
 
@@ -485,7 +486,7 @@ pub struct MatrixSelector {
     pub selector: VectorSelector,
     /// The length of the window.
     pub range: DurationArg,
-    /// Where it stands, offset and `@` not included.
+    /// Where it stands, `offset` and `@` included.
     pub pos: PosRange,
 }
 
@@ -502,7 +503,7 @@ pub struct SubqueryExpr {
     pub offset: DurationArg,
     /// `@`
     pub at: Option<AtModifier>,
-    /// Where it stands, offset and `@` not included.
+    /// Where it stands, `offset` and `@` included.
     pub pos: PosRange,
 }
 

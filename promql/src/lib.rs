@@ -7,7 +7,9 @@
 //! ```
 
 pub mod ast;
+pub mod duration;
+pub mod go;
 mod parse;
 pub mod signature;
 
-pub use parse::{ParseError, ParseErrors, ParserOptions, Place, line_column, parse};
+pub use parse::{ParseError, ParseErrors, ParserOptions, Place, line_column, parse, parse_selector};

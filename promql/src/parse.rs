@@ -1,10 +1,21 @@
 //! Text to tree.
 
+mod check;
+mod duration;
 mod error;
+mod lex;
+mod matching;
+mod modifier;
+mod operand;
+mod parser;
+mod selector;
 
 pub use error::{ParseError, ParseErrors, Place, line_column};
 
-use crate::ast::Expr;
+use crate::ast::{Expr, PosRange};
+use lex::token::Kind;
+use model::Matcher;
+use parser::{Parser, Tree};
 
 /// What the parser accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +61,31 @@ impl ParserOptions {
     }
 }
 
-/// Parses and checks an expression.
+/// Parses and checks an expression. Never panics, and its time and memory are linear in the text.
 ///
 /// # Errors
 /// If the text is no valid expression, is longer than [`ParserOptions::text_bytes_max`] or its tree higher than
 /// [`ParserOptions::depth_max`].
 pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
-    let _ = options;
-    Err(ParseErrors(vec![ParseError::new(text, crate::ast::PosRange::default(), "the parser is being written")]))
+    Parser::new(text, options, false).whole(|p| {
+        if p.peek() == Kind::Eof {
+            p.error(PosRange::default(), "no expression found in input");
+            return Ok(Tree::wrong(PosRange::default()).expr);
+        }
+        let mut expr = p.expr(0)?.expr;
+        // Meaning is looked at only if the whole text has a form.
+        if p.errors.is_empty() && p.peek() == Kind::Eof {
+            p.check(&mut expr);
+        }
+        Ok(expr)
+    })
+}
+
+/// Parses a selector without modifiers, like the `match[]` of the HTTP API, into its conditions. Whether one of them
+/// excludes the empty value is not checked.
+///
+/// # Errors
+/// If the text is not exactly one selector.
+pub fn parse_selector(text: &str, options: &ParserOptions) -> Result<Vec<Matcher>, ParseErrors> {
+    Parser::new(text, options, false).whole(|p| p.bare_selector().map(|selector| selector.matchers))
 }
