@@ -239,7 +239,7 @@ pub trait Kv: KvRead {
     /// About how many bytes a family takes, memory and disk.
     fn approximate_bytes(&self, family: Family) -> u64;
 
-    /// Stops background work; what was not flushed is lost. The store takes no writes after it.
+    /// Stops background work; what was not flushed may be lost. The store takes no writes after it.
     fn close(&self);
 }
 
