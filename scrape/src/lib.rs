@@ -10,10 +10,14 @@ pub mod config;
 pub mod exposition;
 mod names;
 pub mod relabel;
+pub mod schedule;
+mod series;
 pub mod target;
 
 #[cfg(test)]
 mod corpus;
+
+pub use series::MetricMetadata;
 
 /// How many dropped targets of one configuration are remembered at most.
 pub const DROPPED_TARGETS_MAX: usize = 10_000;

@@ -10,10 +10,9 @@ mod text;
 
 pub use entry::{Entry, MetricKind, ParseError};
 pub use negotiation::{BodyFormat, FormatError};
-pub use protobuf::{ProtobufParser, ProtobufSample};
+pub use protobuf::{ProtobufEntry, ProtobufParser, ProtobufSample};
 pub use text::{Dialect, TextParser};
 
 pub(crate) use negotiation::accept_header;
-pub(crate) use number::{NORMAL_NAN, parse_value};
-pub(crate) use protobuf::ProtobufEntry;
+pub(crate) use number::parse_value;
 pub(crate) use quote::{quote, shorten};

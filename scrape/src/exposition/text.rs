@@ -59,6 +59,11 @@ impl<'a> TextParser<'a> {
         self.lexer.at
     }
 
+    /// Where the present entry begins.
+    pub(crate) fn begin_of_entry(&self) -> usize {
+        self.start
+    }
+
     /// Goes on at the beginning of another line.
     pub(crate) fn seek(&mut self, at: usize) {
         self.lexer.at = at;
