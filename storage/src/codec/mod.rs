@@ -14,6 +14,7 @@
 //! than the count that the caller names.
 
 pub mod block;
+pub mod histograms;
 mod integers;
 mod pack;
 pub mod presence;
