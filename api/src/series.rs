@@ -5,13 +5,13 @@ use crate::{
     error::{ApiError, ErrorType},
     job, param,
     respond::Answer,
-    selector::{self, Matchers},
+    selector,
 };
 use axum::response::Response;
 use model::{
     Budget, LabelQuery, Labels, OpenView, QueryError, SelectRequest, Series, SeriesSet, TimestampMs,
 };
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 const TRUNCATED: &str = "results truncated due to limit";
 

@@ -182,6 +182,16 @@ fn gather(scattered: &mut Vec<u8>, run: &[u8], label: &[u8]) {
 
 #[inline]
 fn sample(message: &[u8]) -> Result<(TimestampMs, Value), WireError> {
+    // What every sender writes: the value, then the timestamp.
+    if let [0x09, rest @ ..] = message
+        && let Some((bits, [0x10, rest @ ..])) = rest.split_first_chunk::<8>()
+    {
+        let mut reader = Reader::new(rest);
+        let timestamp = reader.varint()?.cast_signed();
+        if reader.rest.is_empty() {
+            return Ok((TimestampMs(timestamp), Value::Float(f64::from_le_bytes(*bits))));
+        }
+    }
     let (mut value, mut timestamp) = (0.0, 0);
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {

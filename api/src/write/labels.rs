@@ -1,14 +1,15 @@
 //! Label sets of remote write: checked once, then found again by their bytes.
 //!
-//! A writer sends the same few thousand label sets with every request. The cache maps the bytes of a series's label
-//! fields to the checked [`Labels`], so that a known series costs one hash and one comparison. It keeps no copy of
-//! the bytes: a hit is verified against the labels themselves, so two sets of one hash cannot be mistaken for each
-//! other. It is a fixed number of slots in shards with a lock each; a shard that holds too many bytes is emptied.
+//! A writer sends the same few thousand label sets with every request. The cache maps a 128-bit hash of the bytes of
+//! a series's label fields to the checked [`Labels`], so that a known series costs one hash. It keeps no copy of the
+//! bytes and does not compare them: among a million sets two share a hash with a probability of 10^-27, and a writer
+//! who constructs such a pair gains nothing, because it may write to either series anyway. The cache is a fixed
+//! number of slots in shards with a lock each; a shard that holds too many bytes is emptied.
 
 use super::wire::{Field, Reader, WireError};
 use model::{Labels, METRIC_NAME};
 use std::sync::Mutex;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Limits on the labels of one series.
 #[derive(Clone, Copy, Debug)]
@@ -94,18 +95,6 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Whether a run of label fields spells exactly these labels, in order.
-fn spells(run: &[u8], labels: &Labels) -> Result<bool, WireError> {
-    let mut pairs = Pairs(Reader::new(run));
-    for (name, value) in labels {
-        match pairs.next()? {
-            Some((n, v)) if n == name.as_bytes() && v == value.as_bytes() => {}
-            _ => return Ok(false),
-        }
-    }
-    Ok(pairs.next()?.is_none())
-}
-
 /// Checks a run of label fields. Order is not demanded, as Prometheus's receiver does not demand it: it sorts.
 fn check(run: &[u8], limits: &LabelLimits) -> Result<Result<Labels, LabelError>, WireError> {
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
@@ -168,7 +157,7 @@ const CACHED_BYTES_MAX: usize = 4096;
 #[derive(Default)]
 struct Shard {
     /// Allocated at the first use; sets of [`WAYS`] neighbours.
-    slots: Vec<Option<(u64, Labels)>>,
+    slots: Vec<Option<(u128, Labels)>>,
     bytes: usize,
     turn: usize,
 }
@@ -203,7 +192,7 @@ impl LabelCache {
         if run.len() > CACHED_BYTES_MAX {
             return check(run, limits);
         }
-        let hash = xxh3_64(run);
+        let hash = xxh3_128(run);
         let mut shard = self.shards[hash as usize % SHARDS].lock().expect("no holder panics");
         if shard.slots.is_empty() {
             shard.slots.resize(self.slots_per_shard, None);
@@ -211,7 +200,7 @@ impl LabelCache {
         let first = (hash >> 32) as usize % (self.slots_per_shard / WAYS) * WAYS;
         let set = &shard.slots[first..first + WAYS];
         for (tag, labels) in set.iter().flatten() {
-            if *tag == hash && spells(run, labels)? {
+            if *tag == hash {
                 return Ok(Ok(labels.clone()));
             }
         }
@@ -225,7 +214,7 @@ impl LabelCache {
 }
 
 impl Shard {
-    fn insert(&mut self, first: usize, hash: u64, labels: Labels, bytes_max: usize) {
+    fn insert(&mut self, first: usize, hash: u128, labels: Labels, bytes_max: usize) {
         let bytes = labels.as_bytes().len();
         if self.bytes + bytes > bytes_max {
             self.slots.fill(None);

@@ -1,0 +1,15 @@
+//! The HTTP API as its clients see it: requests against the router over ports in memory.
+
+mod cluster;
+mod lifecycle;
+mod memory;
+mod series;
+mod server;
+mod status;
+mod targets;
+mod world;
+mod write;
+
+#[allow(dead_code)]
+#[path = "../support/message.rs"]
+mod message;

@@ -1,0 +1,148 @@
+//! The ports of reading, in memory.
+
+use model::{
+    BoxFuture, Budget, Clock, Consistency, LabelQuery, Labels, LogIndex, Matcher, OpenView, QueryError,
+    Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId, Spawner, TimestampMs, ViewError,
+    ViewIndexes, Views,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// 2015-07-01T20:10:51.781Z, a date of Prometheus's documentation.
+pub const NOW: TimestampMs = TimestampMs(1_435_781_451_781);
+
+/// Always [`NOW`].
+#[derive(Debug)]
+pub struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> TimestampMs {
+        NOW
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+/// Runs blocking work at once.
+#[derive(Debug)]
+pub struct Inline;
+
+impl Spawner for Inline {
+    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+    fn blocking(&self, _name: &'static str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { work() })
+    }
+    fn thread(&self, _name: &'static str, _work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Series in memory.
+#[derive(Default)]
+pub struct Memory(BTreeMap<Labels, Samples>);
+
+impl Memory {
+    pub fn with(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Memory {
+        let (timestamps, floats) = samples.iter().copied().unzip();
+        let samples = Samples { timestamps, floats, ..Samples::default() };
+        self.0.insert(Labels::from_pairs(labels.iter().copied()), samples);
+        self
+    }
+
+    fn matching(
+        &self,
+        matchers: &[Matcher],
+        start: TimestampMs,
+        end: TimestampMs,
+    ) -> Vec<(&Labels, Samples)> {
+        let fits = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
+        let in_range = |samples: &Samples| {
+            let pairs = samples.timestamps.iter().zip(&samples.floats);
+            let (timestamps, floats) =
+                pairs.filter(|(t, _)| (start.0..=end.0).contains(*t)).map(|(t, v)| (*t, *v)).unzip();
+            Samples { timestamps, floats, ..Samples::default() }
+        };
+        let all = self.0.iter().filter(|(labels, _)| fits(labels)).map(|(labels, s)| (labels, in_range(s)));
+        all.filter(|(_, samples)| !samples.is_empty()).collect()
+    }
+
+    fn listed(&self, query: &LabelQuery) -> BTreeSet<&Labels> {
+        let everything = [Vec::new()];
+        let sets = if query.matcher_sets.is_empty() { &everything[..] } else { &query.matcher_sets };
+        sets.iter()
+            .flat_map(|set| self.matching(set, query.start, query.end))
+            .map(|(labels, _)| labels)
+            .collect()
+    }
+}
+
+fn cut(values: BTreeSet<&str>, limit: usize) -> Vec<String> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    values.into_iter().take(limit).map(str::to_owned).collect()
+}
+
+impl Queryable for Memory {
+    fn select<'a>(
+        &'a self,
+        request: &SelectRequest,
+        budget: &'a Budget,
+    ) -> Result<SeriesSet<'a>, QueryError> {
+        let with_samples = request.with_samples;
+        let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+        let found = self.matching(&request.matchers, request.start, request.end);
+        Ok(Box::new(found.into_iter().take(limit).map(move |(labels, samples)| {
+            budget.check()?;
+            let samples = if with_samples { samples } else { Samples::default() };
+            Ok(Series { labels: labels.clone(), samples })
+        })))
+    }
+
+    fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {
+        budget.check()?;
+        let names = self.listed(query).into_iter().flat_map(|labels| labels.iter().map(|(name, _)| name));
+        Ok(cut(names.collect(), query.limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        query: &LabelQuery,
+        budget: &Budget,
+    ) -> Result<Vec<String>, QueryError> {
+        budget.check()?;
+        let values = self.listed(query).into_iter().filter_map(|labels| labels.get(name));
+        Ok(cut(values.collect(), query.limit))
+    }
+}
+
+/// Opens views of one memory; without a quorum only stale ones.
+pub struct MemoryViews {
+    pub memory: Arc<Memory>,
+    pub quorum: bool,
+    /// What was asked for, in order.
+    pub asked: Mutex<Vec<Consistency>>,
+}
+
+impl Views for MemoryViews {
+    fn open(&self, consistency: Consistency, _: Duration) -> BoxFuture<'_, Result<OpenView, ViewError>> {
+        self.asked.lock().unwrap().push(consistency.clone());
+        Box::pin(async move {
+            if !self.quorum && consistency != Consistency::Stale {
+                return Err(ViewError::Unavailable("shard 1 has no leader".into()));
+            }
+            let stale = (!self.quorum).then(|| "data may be 3s old".to_owned());
+            Ok(OpenView {
+                queryable: self.memory.clone(),
+                indexes: ViewIndexes([(ShardId(1), LogIndex(100)), (ShardId(2), LogIndex(57))].into()),
+                warnings: stale.into_iter().collect(),
+            })
+        })
+    }
+}
