@@ -96,6 +96,27 @@ impl Encoder {
         }
     }
 
+    /// Appends one block with the values of several, given with their counts in order; returns how many values
+    /// it has. Small blocks of a window become the large one of a two-hour chunk so.
+    ///
+    /// # Errors
+    /// If a part is not a block of its count, or they have more than [`VALUES_MAX`] values; `out` is then as it was.
+    pub fn merge<'a>(
+        &mut self,
+        parts: impl IntoIterator<Item = (&'a [u8], usize)>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, DecodeError> {
+        let mut values = Vec::new();
+        for (bytes, count) in parts {
+            if count > VALUES_MAX - values.len() {
+                return Err(DecodeError::Malformed("count"));
+            }
+            decode(bytes, count, &mut values)?;
+        }
+        self.encode(&values, out);
+        Ok(values.len())
+    }
+
     /// Scales to integers; `None` if too few of the values are decimals.
     fn scale(&mut self, values: &[f64]) -> Option<usize> {
         let allowed = values.len() / 8 + 1;

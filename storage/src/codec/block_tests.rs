@@ -186,3 +186,17 @@ fn a_regular_grid_is_free_and_a_jittered_one_half_a_byte() {
 fn a_later_version_is_refused_by_name() {
     assert_eq!(decode(&[0x20, 0], 1, &mut Vec::new()), Err(DecodeError::Version(2)));
 }
+
+#[test]
+fn merged_blocks_hold_all_values_in_order() {
+    let (a, b) = ([1.5, 2.5, STALE_NAN], [3.5, -0.0]);
+    let (mut first, mut second, mut merged, mut back) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    encode(&a, &mut first);
+    encode(&b, &mut second);
+    let parts = [(&first[..], 3), (&second[..], 2)];
+    assert_eq!(Encoder::default().merge(parts, &mut merged), Ok(5));
+    decode(&merged, 5, &mut back).expect("decode");
+    assert_eq!(bits(&back), bits(&[1.5, 2.5, STALE_NAN, 3.5, -0.0]));
+    assert!(Encoder::default().merge([(&first[..], 3), (&second[1..], 2)], &mut merged).is_err());
+    assert!(Encoder::default().merge([(&first[..], VALUES_MAX + 1)], &mut merged).is_err());
+}
