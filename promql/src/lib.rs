@@ -6,10 +6,25 @@
 //!                     └──print──▶ text, pretty text, JSON
 //! ```
 
+mod annotations;
 pub mod ast;
 pub mod duration;
+mod engine;
+mod eval;
 pub mod go;
+mod histogram;
+mod kahan;
+mod number;
 mod parse;
 pub mod signature;
 
 pub use parse::{ParseError, ParseErrors, ParserOptions, Place, line_column, parse, parse_selector};
+
+pub use engine::{
+    Answer, Engine, EngineOptions, EvalError, Features, MatrixSeries, Point, QueryOptions, Stats, Value,
+    VectorSample,
+};
+pub use histogram::{Bucket, buckets, histogram_text};
+pub use number::{
+    format_float, format_float_g, format_float_json, format_float_label, parse_float, push_float_json,
+};

@@ -1,0 +1,446 @@
+//! The engine: from a query to an answer.
+
+use crate::annotations::Annotations;
+use crate::ast::{Expr, ValueType, resolve_durations};
+use crate::eval::{
+    Evaluator, Grid,
+    meter::Meter,
+    plan::{Bounds, Kind, Node, plan},
+    track::{Cell, Matrix, Track},
+    window::{Window, track_columns},
+};
+use crate::eval::{extended::extended_samples, series::Columns};
+use crate::parse::{ParseErrors, ParserOptions, parse};
+use model::{Budget, FloatHistogram, Labels, QueryError, Queryable};
+use std::{cell::RefCell, sync::Arc};
+
+/// Behaviour that Prometheus has behind `--enable-feature`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `promql-delayed-name-removal`: names go at the end of a query, not where values change.
+    pub delayed_name_removal: bool,
+    /// `type-and-unit-labels`: `__type__` says whether a metric is a counter.
+    pub type_and_unit_labels: bool,
+    /// `use-start-timestamps`: start times of samples take part in `rate` and its sisters.
+    pub use_start_timestamps: bool,
+}
+
+/// How the engine evaluates.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// How old a sample may be to be taken, milliseconds (`--query.lookback-delta`).
+    pub lookback_delta_ms: i64,
+    /// The most samples that one query may hold at once (`--query.max-samples`).
+    pub samples_max: u64,
+    /// The step of a subquery that names none, milliseconds: the global evaluation interval.
+    pub subquery_interval_ms: i64,
+    /// Optional behaviour.
+    pub features: Features,
+    /// What the parser accepts.
+    pub parser: ParserOptions,
+    /// The most warnings, and infos, in an answer; 0 is no limit.
+    pub annotations_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            lookback_delta_ms: 300_000,
+            samples_max: 50_000_000,
+            subquery_interval_ms: 60_000,
+            features: Features::default(),
+            parser: ParserOptions::default(),
+            annotations_max: 10,
+        }
+    }
+}
+
+/// What one query asks for beyond its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueryOptions {
+    /// Replaces the engine's lookback, milliseconds (`lookback_delta`).
+    pub lookback_delta_ms: Option<i64>,
+}
+
+/// The query failed. The texts are Prometheus's.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// The text is not a query: `bad_data`.
+    #[error(transparent)]
+    Parse(#[from] ParseErrors),
+    /// The query does not fit the kind of evaluation: `bad_data`.
+    #[error("{0}")]
+    BadQuery(String),
+    /// It would hold more samples than it may: `execution`.
+    #[error("query processing would load too many samples into memory in query execution")]
+    TooManySamples,
+    /// It ran too long: `timeout`.
+    #[error("query timed out in expression evaluation")]
+    TimedOut,
+    /// It was cancelled: `canceled`.
+    #[error("query was canceled in expression evaluation")]
+    Canceled,
+    /// The budget or storage refused: the source says which.
+    #[error(transparent)]
+    Query(QueryError),
+    /// It cannot be evaluated on this data: `execution`.
+    #[error("{0}")]
+    Execution(String),
+}
+
+impl EvalError {
+    pub(crate) fn execution(text: impl Into<String>) -> EvalError {
+        EvalError::Execution(text.into())
+    }
+
+    pub(crate) fn same_labels() -> EvalError {
+        EvalError::execution("vector cannot contain metrics with the same labelset")
+    }
+}
+
+impl From<QueryError> for EvalError {
+    fn from(error: QueryError) -> EvalError {
+        match error {
+            QueryError::TimedOut => EvalError::TimedOut,
+            QueryError::Canceled => EvalError::Canceled,
+            error => EvalError::Query(error),
+        }
+    }
+}
+
+/// A sample's value.
+#[derive(Clone, Debug)]
+pub enum Point {
+    /// A float.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// One series of an instant vector.
+#[derive(Clone, Debug)]
+pub struct VectorSample {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its value at the time of evaluation.
+    pub value: Point,
+}
+
+/// One series of a range of values.
+#[derive(Clone, Debug)]
+pub struct MatrixSeries {
+    /// Its labels.
+    pub labels: Labels,
+    /// Floats with their times in milliseconds, ascending.
+    pub floats: Vec<(i64, f64)>,
+    /// Histograms likewise.
+    pub histograms: Vec<(i64, Arc<FloatHistogram>)>,
+}
+
+/// What a query evaluates to.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A number.
+    Scalar(f64),
+    /// A text.
+    String(String),
+    /// Series with one value each, in the order of evaluation (`sort` shows).
+    Vector(Vec<VectorSample>),
+    /// Series with values over time, sorted by labels.
+    Matrix(Vec<MatrixSeries>),
+}
+
+/// Figures of one evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Samples that the steps looked at, one looked at twice counted twice.
+    pub total_queryable_samples: u64,
+    /// The most samples held at once.
+    pub peak_samples: u64,
+    /// The most bytes held at once.
+    pub peak_bytes: u64,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The value.
+    pub value: Value,
+    /// The time of a scalar, a string or a vector, milliseconds; the last step of a range query.
+    pub timestamp: i64,
+    /// Warnings, as they are shown.
+    pub warnings: Vec<String>,
+    /// Infos, as they are shown.
+    pub infos: Vec<String>,
+    /// Figures.
+    pub stats: Stats,
+}
+
+/// Evaluates queries. Cheap to clone; holds no state between queries.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    options: EngineOptions,
+}
+
+impl Engine {
+    /// Makes an engine.
+    #[must_use]
+    pub fn new(options: EngineOptions) -> Engine {
+        Engine { options }
+    }
+
+    /// How it evaluates.
+    #[must_use]
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Parses a query with the engine's options.
+    ///
+    /// # Errors
+    /// If the text is not a query.
+    pub fn parse(&self, text: &str) -> Result<Expr, EvalError> {
+        Ok(parse(text, &self.options.parser)?)
+    }
+
+    /// Evaluates a query at one time (milliseconds).
+    ///
+    /// # Errors
+    /// See [`EvalError`].
+    pub fn instant(
+        &self,
+        queryable: &dyn Queryable,
+        text: &str,
+        time: i64,
+        budget: &Budget,
+        query: QueryOptions,
+    ) -> Result<Answer, EvalError> {
+        self.instant_expr(queryable, text, &self.parse(text)?, time, budget, query)
+    }
+
+    /// Evaluates a parsed query at one time; `text` is what it was parsed from, for the positions in annotations.
+    ///
+    /// # Errors
+    /// See [`EvalError`].
+    pub fn instant_expr(
+        &self,
+        queryable: &dyn Queryable,
+        text: &str,
+        expr: &Expr,
+        time: i64,
+        budget: &Budget,
+        query: QueryOptions,
+    ) -> Result<Answer, EvalError> {
+        let bounds = Bounds { start: time, end: time, step: 0 };
+        let node = self.plan(expr, bounds)?;
+        let meter = Meter::new(budget, self.options.samples_max);
+        let evaluator = self.evaluator(queryable, budget, &meter, query);
+        evaluator.check()?;
+        let value = evaluator.instant_value(&node, time)?;
+        Ok(self.answer(value, time, text, &evaluator))
+    }
+
+    /// Evaluates a query at `start`, `start + step`, ... up to `end` (milliseconds).
+    ///
+    /// # Errors
+    /// See [`EvalError`].
+    #[expect(clippy::too_many_arguments, reason = "they are the parameters of a range query")]
+    pub fn range(
+        &self,
+        queryable: &dyn Queryable,
+        text: &str,
+        start: i64,
+        end: i64,
+        step: i64,
+        budget: &Budget,
+        query: QueryOptions,
+    ) -> Result<Answer, EvalError> {
+        self.range_expr(queryable, text, &self.parse(text)?, Bounds { start, end, step }, budget, query)
+    }
+
+    fn range_expr(
+        &self,
+        queryable: &dyn Queryable,
+        text: &str,
+        expr: &Expr,
+        bounds: Bounds,
+        budget: &Budget,
+        query: QueryOptions,
+    ) -> Result<Answer, EvalError> {
+        let value_type = expr.value_type();
+        if !matches!(value_type, ValueType::Vector | ValueType::Scalar) {
+            return Err(EvalError::BadQuery(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                value_type.describe()
+            )));
+        }
+        if bounds.step <= 0 {
+            return Err(EvalError::BadQuery("step must be greater than 0 milliseconds".to_owned()));
+        }
+        let node = self.plan(expr, bounds)?;
+        let meter = Meter::new(budget, self.options.samples_max);
+        let evaluator = self.evaluator(queryable, budget, &meter, query);
+        evaluator.check()?;
+        let grid = Grid::range(bounds.start, bounds.end, bounds.step);
+        let value = evaluator.range_value(&node, &grid)?;
+        Ok(self.answer(value, bounds.end, text, &evaluator))
+    }
+
+    fn plan(&self, expr: &Expr, bounds: Bounds) -> Result<Node, EvalError> {
+        let mut expr = expr.clone();
+        resolve_durations(&mut expr, bounds.step, bounds.end - bounds.start)
+            .map_err(|error| EvalError::BadQuery(error.to_string()))?;
+        Ok(plan(&expr, bounds))
+    }
+
+    fn evaluator<'a>(
+        &self,
+        queryable: &'a dyn Queryable,
+        budget: &'a Budget,
+        meter: &'a Meter<'a>,
+        query: QueryOptions,
+    ) -> Evaluator<'a> {
+        let lookback = query.lookback_delta_ms.filter(|ms| *ms > 0);
+        Evaluator {
+            queryable,
+            budget,
+            meter,
+            features: self.options.features,
+            lookback: lookback.unwrap_or(self.options.lookback_delta_ms),
+            subquery_interval: self.options.subquery_interval_ms,
+            notes: RefCell::new(Annotations::default()),
+        }
+    }
+
+    fn answer(&self, value: Value, timestamp: i64, text: &str, evaluator: &Evaluator<'_>) -> Answer {
+        let (warnings, infos) = evaluator.notes.borrow().render(text, self.options.annotations_max);
+        let stats = Stats {
+            total_queryable_samples: evaluator.meter.read(),
+            peak_samples: evaluator.meter.samples_peak(),
+            peak_bytes: evaluator.budget.bytes_peak(),
+        };
+        Answer { value, timestamp, warnings, infos, stats }
+    }
+}
+
+fn by_labels(mut series: Vec<MatrixSeries>) -> Value {
+    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Value::Matrix(series)
+}
+
+/// A track as series of an answer.
+fn to_series(track: Track, grid: &Grid) -> MatrixSeries {
+    let mut floats = Vec::with_capacity(track.floats.len());
+    let mut histograms = Vec::new();
+    for step in 0..grid.steps {
+        match track.get(step) {
+            Cell::Absent => {}
+            Cell::Float(value) => floats.push((grid.time(step), value)),
+            Cell::Histogram(histogram) => histograms.push((grid.time(step), Arc::clone(histogram))),
+        }
+    }
+    MatrixSeries { labels: track.labels, floats, histograms }
+}
+
+fn columns_to_series(labels: Labels, columns: Columns) -> MatrixSeries {
+    let Columns { floats, histograms } = columns;
+    MatrixSeries {
+        labels,
+        floats: floats.times.into_iter().zip(floats.values).collect(),
+        histograms: histograms.times.into_iter().zip(histograms.values).collect(),
+    }
+}
+
+impl Evaluator<'_> {
+    fn range_value(&self, node: &Node, grid: &Grid) -> Result<Value, EvalError> {
+        if node.value_type == ValueType::Scalar {
+            let values = self.scalar(node, grid)?.into_steps(grid.steps);
+            let mut matrix = Matrix::new(self.meter);
+            matrix.push(Track::of_floats(Labels::empty(), values))?;
+            let series = matrix.tracks.into_iter().map(|track| to_series(track, grid));
+            return Ok(Value::Matrix(series.collect()));
+        }
+        let matrix = self.vector(node, grid)?;
+        let matrix = self.clean_up(matrix, grid)?;
+        Ok(by_labels(matrix.tracks.into_iter().map(|track| to_series(track, grid)).collect()))
+    }
+
+    fn instant_value(&self, node: &Node, time: i64) -> Result<Value, EvalError> {
+        let grid = Grid::instant(time);
+        match (&node.kind, node.value_type) {
+            (Kind::Text(text), _) => Ok(Value::String(text.clone())),
+            (_, ValueType::Scalar) => Ok(Value::Scalar(self.scalar(node, &grid)?.get(0))),
+            (_, ValueType::Matrix) => self.instant_matrix(node, &grid),
+            _ => {
+                let matrix = self.vector(node, &grid)?;
+                let matrix = self.clean_up(matrix, &grid)?;
+                let samples = matrix.tracks.into_iter().filter_map(|track| {
+                    let value = match track.get(0) {
+                        Cell::Absent => return None,
+                        Cell::Float(value) => Point::Float(value),
+                        Cell::Histogram(histogram) => Point::Histogram(Arc::clone(histogram)),
+                    };
+                    Some(VectorSample { labels: track.labels, value })
+                });
+                Ok(Value::Vector(samples.collect()))
+            }
+        }
+    }
+
+    /// A range selector or subquery that is the whole query: the samples themselves.
+    fn instant_matrix(&self, node: &Node, grid: &Grid) -> Result<Value, EvalError> {
+        use crate::ast::RangeMode;
+        match &node.kind {
+            Kind::Invariant(inner) => self.instant_matrix(inner, grid),
+            Kind::Range(range) => {
+                let mode = range.selector.mode;
+                let (before, after) = match mode {
+                    RangeMode::Plain => (0, 0),
+                    RangeMode::Anchored => (self.lookback, 0),
+                    RangeMode::Smoothed => (self.lookback, self.lookback),
+                };
+                let end = range.selector.reference(grid.start);
+                let start = end.saturating_sub(range.length);
+                let mut all = Vec::new();
+                let mut held = crate::eval::meter::Held::new(self.meter);
+                self.select(&range.selector, grid, range.length.saturating_add(before), after, |series| {
+                    held.take(series.samples.bytes())?;
+                    held.hold(series.samples.len() as u64)?;
+                    let columns = Columns::new(series.samples, false);
+                    let mut series = columns_to_series(series.labels, columns);
+                    if mode != RangeMode::Plain {
+                        if !series.histograms.is_empty() {
+                            let word = if mode == RangeMode::Anchored { "anchored" } else { "smoothed" };
+                            return Err(EvalError::execution(format!(
+                                "{word} modifier is not supported with histograms"
+                            )));
+                        }
+                        let (times, values): (Vec<i64>, Vec<f64>) = series.floats.iter().copied().unzip();
+                        let floats =
+                            crate::eval::series::Slice { times: &times, values: &values, starts: &[] };
+                        let histograms = crate::eval::series::Slice { times: &[], values: &[], starts: &[] };
+                        let window = Window { floats, histograms, start, end, time: grid.start };
+                        series.floats = extended_samples(&floats, &window, mode == RangeMode::Smoothed);
+                    }
+                    if !series.floats.is_empty() || !series.histograms.is_empty() {
+                        self.meter.count_read((series.floats.len() + series.histograms.len()) as u64);
+                        all.push(series);
+                    }
+                    Ok(())
+                })?;
+                Ok(by_labels(all))
+            }
+            Kind::Subquery(subquery) => {
+                let (inner, matrix) = self.subquery(subquery, grid)?;
+                let matrix = self.clean_up(matrix, &inner)?;
+                let series = matrix.tracks.into_iter().map(|track| {
+                    let columns = track_columns(&track, &inner);
+                    columns_to_series(track.labels, columns)
+                });
+                Ok(by_labels(series.collect()))
+            }
+            _ => Ok(Value::Matrix(Vec::new())),
+        }
+    }
+}

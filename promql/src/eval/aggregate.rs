@@ -1,0 +1,342 @@
+//! Aggregations that need one pass: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`, `stdvar`.
+//!
+//! Each series is sent to its group once; a group is a row of slots, one per step. Nothing is hashed per step.
+
+use super::{
+    Evaluator, Grid,
+    plan::Aggregate,
+    track::{Cell, Matrix, Out, Track, is_float},
+};
+use crate::annotations::{Operation, Position};
+use crate::ast::AggregateOp;
+use crate::engine::EvalError;
+use crate::histogram::Sparse;
+use crate::kahan::{Kahan, Mean};
+use model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME};
+use std::{collections::HashMap, sync::Arc};
+
+/// The labels of the group that a series belongs to.
+pub(crate) fn group_labels(labels: &Labels, grouping: &[String], without: bool) -> Labels {
+    let listed = |name: &str| grouping.iter().any(|l| l == name);
+    if without {
+        labels.retain(|name| name != METRIC_NAME && !listed(name))
+    } else if grouping.is_empty() {
+        Labels::empty()
+    } else {
+        labels.retain(listed)
+    }
+}
+
+/// Numbers groups in the order in which their first series come.
+#[derive(Default)]
+pub(crate) struct Groups {
+    by_labels: HashMap<Labels, usize>,
+    pub(crate) labels: Vec<Labels>,
+}
+
+impl Groups {
+    pub(crate) fn index(&mut self, labels: Labels) -> usize {
+        if let Some(index) = self.by_labels.get(&labels) {
+            return *index;
+        }
+        self.by_labels.insert(labels.clone(), self.labels.len());
+        self.labels.push(labels);
+        self.labels.len() - 1
+    }
+}
+
+/// Mean and squared distance from it (Welford).
+#[derive(Clone, Copy, Default)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn new(first: f64) -> Spread {
+        Spread { count: 1.0, mean: first, squares: if first.is_finite() { 0.0 } else { f64::NAN } }
+    }
+
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let delta = value - self.mean;
+        self.mean += delta / self.count;
+        self.squares += delta * (value - self.mean);
+    }
+}
+
+/// Histograms of one group at one step.
+struct HistogramSlot {
+    sum: Sparse<Kahan>,
+    /// Only for `avg`, once the sum would overflow.
+    mean: Option<Sparse<Kahan>>,
+    reset: bool,
+    not_reset: bool,
+    mismatch: bool,
+}
+
+/// What the floats of a group become.
+enum Slots {
+    Sum(Vec<Kahan>),
+    Avg(Vec<Mean>),
+    Plain(Vec<f64>),
+    Spread(Vec<Spread>),
+}
+
+/// One group.
+struct Group {
+    drop_name: bool,
+    slots: Slots,
+    /// Samples of each step, floats or not.
+    counts: Vec<u32>,
+    /// Whether there was a float at the step; only kept apart from `counts` where histograms are aggregated too.
+    has_float: Vec<bool>,
+    histograms: Vec<Option<Box<HistogramSlot>>>,
+}
+
+impl Group {
+    fn new(op: AggregateOp, steps: usize) -> Group {
+        let slots = match op {
+            AggregateOp::Sum => Slots::Sum(vec![Kahan::default(); steps]),
+            AggregateOp::Avg => Slots::Avg(vec![Mean::new(0.0); steps]),
+            AggregateOp::Stddev | AggregateOp::Stdvar => Slots::Spread(vec![Spread::default(); steps]),
+            _ => Slots::Plain(vec![0.0; steps]),
+        };
+        Group {
+            drop_name: false,
+            slots,
+            counts: vec![0; steps],
+            has_float: vec![false; steps],
+            histograms: Vec::new(),
+        }
+    }
+
+    fn add_floats(&mut self, op: AggregateOp, floats: &[f64]) {
+        let counts = &mut self.counts;
+        for (step, value) in floats.iter().enumerate() {
+            let value = *value;
+            if !is_float(value) {
+                continue;
+            }
+            if let Some(Some(slot)) = self.histograms.get(step) {
+                if slot.mismatch {
+                    continue;
+                }
+            }
+            let first = !self.has_float[step];
+            self.has_float[step] = true;
+            counts[step] += 1;
+            match &mut self.slots {
+                Slots::Sum(sums) if first => sums[step] = Kahan::new(value),
+                Slots::Sum(sums) => sums[step].add(value),
+                Slots::Avg(means) if first => means[step] = Mean::new(value),
+                Slots::Avg(means) => means[step].add(value),
+                Slots::Spread(spreads) if first => spreads[step] = Spread::new(value),
+                Slots::Spread(spreads) => spreads[step].add(value),
+                Slots::Plain(values) => {
+                    let now = &mut values[step];
+                    let replaces = match op {
+                        AggregateOp::Max => *now < value || now.is_nan(),
+                        AggregateOp::Min => *now > value || now.is_nan(),
+                        _ => false,
+                    };
+                    if first || replaces {
+                        *now = value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    /// Any aggregation.
+    pub(crate) fn aggregate(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        match aggregate.op {
+            AggregateOp::CountValues => self.count_values(aggregate, grid),
+            AggregateOp::Quantile => self.quantile_aggregate(aggregate, grid),
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                self.pick(aggregate, grid)
+            }
+            _ => self.fold(aggregate, grid),
+        }
+    }
+
+    fn fold(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        let op = aggregate.op;
+        let at = aggregate.inner.at;
+        let mut numbers = Groups::default();
+        let mut groups: Vec<Group> = Vec::new();
+        // What came in counts as held until the groups are done, as if it had been kept.
+        let mut input = Matrix::new(self.meter);
+        let mut output = Matrix::new(self.meter);
+        self.stream(&aggregate.inner, grid, &mut |track| {
+            input.held.hold(track.points())?;
+            let labels = group_labels(&track.labels, &aggregate.grouping, aggregate.without);
+            let index = numbers.index(labels);
+            if index == groups.len() {
+                output.held.take(grid.steps as u64 * 24)?;
+                groups.push(Group::new(op, grid.steps));
+            }
+            let group = &mut groups[index];
+            group.drop_name |= track.drop_name;
+            if track.histograms.is_empty() {
+                group.add_floats(op, &track.floats);
+            } else {
+                self.add_mixed(op, at, group, &track);
+            }
+            Ok(())
+        })?;
+        for (labels, group) in numbers.labels.into_iter().zip(groups) {
+            let mut track = self.finish(op, at, labels, &group, grid.steps);
+            track.drop_name = group.drop_name;
+            output.push_if_any(track)?;
+        }
+        drop(input);
+        Ok(output)
+    }
+
+    /// A series with histograms in it.
+    fn add_mixed(&self, op: AggregateOp, at: Position, group: &mut Group, track: &Track) {
+        match op {
+            AggregateOp::Sum | AggregateOp::Avg => {
+                group.add_floats(op, &track.floats);
+                group.histograms.resize_with(track.floats.len(), || None);
+                for step in 0..track.floats.len() {
+                    if let Cell::Histogram(histogram) = track.get(step) {
+                        let count = group.counts[step];
+                        let slot = &mut group.histograms[step];
+                        if slot.as_ref().is_some_and(|slot| slot.mismatch) {
+                            continue;
+                        }
+                        group.counts[step] += 1;
+                        let name = track.labels.metric_name();
+                        self.add_histogram(op, at, slot, histogram, f64::from(count + 1), name);
+                    }
+                }
+            }
+            AggregateOp::Count | AggregateOp::Group => {
+                for step in 0..track.floats.len() {
+                    if !matches!(track.get(step), Cell::Absent) {
+                        group.counts[step] += 1;
+                        group.has_float[step] = true;
+                    }
+                }
+            }
+            _ => {
+                group.add_floats(op, &track.floats);
+                let has_histogram =
+                    (0..track.floats.len()).any(|s| matches!(track.get(s), Cell::Histogram(_)));
+                if has_histogram {
+                    self.note(|notes| notes.ignored_in_aggregation(op.as_str(), at));
+                }
+            }
+        }
+    }
+
+    fn add_histogram(
+        &self,
+        op: AggregateOp,
+        at: Position,
+        slot: &mut Option<Box<HistogramSlot>>,
+        histogram: &FloatHistogram,
+        count: f64,
+        name: &str,
+    ) {
+        let (reset, not_reset) = match histogram.counter_reset_hint {
+            CounterResetHint::Reset => (true, false),
+            CounterResetHint::NotReset => (false, true),
+            _ => (false, false),
+        };
+        let Some(slot) = slot else {
+            let sum = Sparse::new(histogram);
+            *slot = Some(Box::new(HistogramSlot { sum, mean: None, reset, not_reset, mismatch: false }));
+            return;
+        };
+        slot.reset |= reset;
+        slot.not_reset |= not_reset;
+        let combined = if op == AggregateOp::Avg {
+            average_in(&mut slot.sum, &mut slot.mean, histogram, count)
+        } else {
+            slot.sum.add(histogram).map(|combined| combined.bounds_reconciled)
+        };
+        match combined {
+            Ok(true) => self.note(|notes| notes.bounds_reconciled(Operation::Aggregation, at)),
+            Ok(false) => {}
+            Err(_) => {
+                slot.mismatch = true;
+                self.note(|notes| notes.mixed_exponential_custom(name, at));
+            }
+        }
+    }
+
+    fn finish(&self, op: AggregateOp, at: Position, labels: Labels, group: &Group, steps: usize) -> Track {
+        let mut track = Track::empty(labels, steps);
+        for step in 0..steps {
+            if group.counts[step] == 0 {
+                continue;
+            }
+            if let Some(Some(slot)) = group.histograms.get(step) {
+                if group.has_float[step] {
+                    self.note(|notes| notes.mixed_floats_histograms_in_aggregation(at));
+                    continue;
+                }
+                if slot.mismatch {
+                    continue;
+                }
+                if slot.reset && slot.not_reset {
+                    self.note(|notes| notes.reset_collision(Operation::Aggregation, at));
+                }
+                let count = f64::from(group.counts[step]);
+                let total = match (&slot.mean, op) {
+                    (Some(mean), _) => mean.finish(),
+                    (None, AggregateOp::Avg) => {
+                        let mut sum = slot.sum.clone();
+                        sum.map(|amount| amount / count);
+                        sum.finish()
+                    }
+                    (None, _) => slot.sum.finish(),
+                };
+                track.set(step, Out::Histogram(Arc::new(total)));
+                continue;
+            }
+            let count = f64::from(group.counts[step]);
+            track.floats[step] = match (&group.slots, op) {
+                (Slots::Sum(sums), _) => sums[step].total(),
+                (Slots::Avg(means), _) => means[step].total(),
+                (Slots::Spread(spreads), AggregateOp::Stdvar) => spreads[step].squares / count,
+                (Slots::Spread(spreads), _) => (spreads[step].squares / count).sqrt(),
+                (Slots::Plain(_), AggregateOp::Count) => count,
+                (Slots::Plain(_), AggregateOp::Group) => 1.0,
+                (Slots::Plain(values), _) => values[step],
+            };
+        }
+        track
+    }
+}
+
+/// Takes one more histogram into an average of `count`, this one included. While it can, it sums up; what would
+/// overflow becomes an incremental mean. Says whether bounds were reconciled.
+pub(crate) fn average_in(
+    sum: &mut Sparse<Kahan>,
+    mean: &mut Option<Sparse<Kahan>>,
+    histogram: &FloatHistogram,
+    count: f64,
+) -> Result<bool, crate::histogram::Mismatch> {
+    if mean.is_none() {
+        let mut next = sum.clone();
+        let combined = next.add(histogram)?;
+        if !next.has_overflow() {
+            *sum = next;
+            return Ok(combined.bounds_reconciled);
+        }
+        let mut start = sum.clone();
+        start.map(|amount| amount / (count - 1.0));
+        *mean = Some(start);
+    }
+    let Some(mean) = mean else { return Ok(false) };
+    let keep = (count - 1.0) / count;
+    mean.map(|amount| amount * keep);
+    Ok(mean.add(&crate::histogram::divided(histogram, count))?.bounds_reconciled)
+}

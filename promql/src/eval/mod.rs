@@ -1,0 +1,245 @@
+//! Evaluation: a plan over a grid of steps, series by series.
+//!
+//! Every selected series is decoded once and turned into a [`Track`], one cell per step, before the next is touched;
+//! aggregations take tracks as they come and keep only their groups. The order of floating-point additions is the
+//! order of series in storage, so equal views give equal bytes.
+
+pub(crate) mod aggregate;
+pub(crate) mod binary;
+pub(crate) mod call;
+pub(crate) mod classic;
+pub(crate) mod dates;
+pub(crate) mod extended;
+pub(crate) mod info;
+pub(crate) mod labelling;
+pub(crate) mod meter;
+pub(crate) mod order;
+pub(crate) mod pick;
+pub(crate) mod plan;
+pub(crate) mod rate;
+pub(crate) mod scalar;
+pub(crate) mod select;
+pub(crate) mod series;
+pub(crate) mod track;
+pub(crate) mod window;
+
+use crate::annotations::Annotations;
+use crate::engine::EvalError;
+use crate::engine::Features;
+use meter::Meter;
+use model::{Budget, Labels, Queryable};
+use plan::{Kind, Node};
+use std::{cell::RefCell, collections::HashMap};
+use track::{Matrix, Track};
+
+/// The steps of an evaluation: `start`, `start + interval`, ..., `steps` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grid {
+    /// First step, milliseconds.
+    pub(crate) start: i64,
+    /// Distance of steps, milliseconds, positive.
+    pub(crate) interval: i64,
+    /// Number of steps.
+    pub(crate) steps: usize,
+}
+
+impl Grid {
+    /// The single step at `time`.
+    pub(crate) fn instant(time: i64) -> Grid {
+        Grid { start: time, interval: 1, steps: 1 }
+    }
+
+    /// The steps from `start` to `end`, none if `end` lies before.
+    pub(crate) fn range(start: i64, end: i64, interval: i64) -> Grid {
+        let interval = interval.max(1);
+        let span = end.checked_sub(start).unwrap_or(i64::MAX);
+        let steps = if span < 0 { 0 } else { (span / interval) as usize + 1 };
+        Grid { start, interval, steps }
+    }
+
+    /// Time of a step.
+    #[inline]
+    pub(crate) fn time(&self, step: usize) -> i64 {
+        self.start.saturating_add((step as i64).saturating_mul(self.interval))
+    }
+
+    /// Time of the last step.
+    pub(crate) fn end(&self) -> i64 {
+        self.time(self.steps.saturating_sub(1))
+    }
+
+    /// Whether it is one step, as in an instant query.
+    pub(crate) fn is_instant(&self) -> bool {
+        self.steps == 1
+    }
+}
+
+/// Takes tracks one by one.
+pub(crate) type Sink<'s> = &'s mut dyn FnMut(Track) -> Result<(), EvalError>;
+
+/// What one query evaluates with.
+pub(crate) struct Evaluator<'a> {
+    pub(crate) queryable: &'a dyn Queryable,
+    pub(crate) budget: &'a Budget,
+    pub(crate) meter: &'a Meter<'a>,
+    pub(crate) features: Features,
+    /// Milliseconds.
+    pub(crate) lookback: i64,
+    /// Milliseconds.
+    pub(crate) subquery_interval: i64,
+    pub(crate) notes: RefCell<Annotations>,
+}
+
+/// Labels without those that a changed value no longer deserves: name, type and unit.
+pub(crate) fn without_metadata(labels: &Labels) -> Labels {
+    let is_metadata = |name: &str| matches!(name, model::METRIC_NAME | "__type__" | "__unit__");
+    if labels.iter().any(|(name, _)| is_metadata(name)) {
+        labels.retain(|name| !is_metadata(name))
+    } else {
+        labels.clone()
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    /// Adds annotations.
+    pub(crate) fn note(&self, add: impl FnOnce(&mut Annotations)) {
+        add(&mut self.notes.borrow_mut());
+    }
+
+    /// Fails if the query was cancelled or its time is over.
+    pub(crate) fn check(&self) -> Result<(), EvalError> {
+        self.budget.check().map_err(EvalError::from)
+    }
+
+    /// Marks a track's value as changed: its name goes now, or at the end.
+    pub(crate) fn drop_name(&self, track: &mut Track) {
+        if !self.features.delayed_name_removal {
+            track.labels = without_metadata(&track.labels);
+        }
+        track.drop_name = true;
+    }
+
+    /// All series of a vector expression.
+    pub(crate) fn vector(&self, node: &Node, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        match &node.kind {
+            Kind::Binary(binary) if binary.is_between_vectors() => self.vector_binary(node, binary, grid),
+            Kind::Aggregate(aggregate) => self.aggregate(aggregate, grid),
+            Kind::Call(call) => match self.whole_call(node, call, grid)? {
+                Some(matrix) => Ok(matrix),
+                None => self.collect(node, grid),
+            },
+            Kind::Invariant(inner) => {
+                let mut matrix = self.vector(inner, &Grid::instant(grid.start))?;
+                for track in &mut matrix.tracks {
+                    matrix.held.hold(track.points() * (grid.steps as u64).saturating_sub(1))?;
+                    track.spread(grid.steps);
+                }
+                Ok(matrix)
+            }
+            _ => self.collect(node, grid),
+        }
+    }
+
+    fn collect(&self, node: &Node, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        let mut matrix = Matrix::new(self.meter);
+        let mut unique = Unique::default();
+        self.stream(node, grid, &mut |track| {
+            unique.see(&track);
+            matrix.push(track)
+        })?;
+        if self.must_be_unique(node) && unique.has_duplicate() {
+            if node.merges_duplicates() {
+                return self.merged(matrix, grid);
+            }
+            return self.unique(matrix, grid);
+        }
+        Ok(matrix)
+    }
+
+    /// Whether a name may have been dropped here, so that two series may have become one.
+    fn must_be_unique(&self, _node: &Node) -> bool {
+        !self.features.delayed_name_removal
+    }
+
+    /// Hands the series of a vector expression to `sink`, in order.
+    pub(crate) fn stream(&self, node: &Node, grid: &Grid, sink: Sink<'_>) -> Result<(), EvalError> {
+        if grid.steps == 0 {
+            return Ok(());
+        }
+        match &node.kind {
+            Kind::Selector(selector) => self.stream_selector(node, selector, grid, sink),
+            Kind::Negate(inner) => self.stream(inner, grid, &mut |mut track| {
+                self.drop_name(&mut track);
+                track.map(|value| -value);
+                track.map_histograms(|h| Some(crate::histogram::multiplied(h, -1.0)));
+                sink(track)
+            }),
+            Kind::Binary(binary) if !binary.is_between_vectors() => {
+                self.stream_scalar_binary(node, binary, grid, sink)
+            }
+            Kind::Call(call) if call.streams() => self.stream_call(node, call, grid, sink),
+            _ => {
+                let matrix = self.vector(node, grid)?;
+                matrix.tracks.into_iter().try_for_each(sink)
+            }
+        }
+    }
+
+    /// The tracks of equal labels joined; an error where two of them have a value at one step.
+    pub(crate) fn merged(&self, matrix: Matrix<'a>, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        let Matrix { tracks, held } = matrix;
+        let mut by_labels: HashMap<Labels, usize> = HashMap::with_capacity(tracks.len());
+        let mut joined: Vec<Track> = Vec::with_capacity(tracks.len());
+        for track in tracks {
+            match by_labels.get(&track.labels) {
+                Some(index) => {
+                    joined[*index].join(track, grid.steps).map_err(|()| EvalError::same_labels())?
+                }
+                None => {
+                    by_labels.insert(track.labels.clone(), joined.len());
+                    joined.push(track);
+                }
+            }
+        }
+        Ok(Matrix { tracks: joined, held })
+    }
+
+    /// What an operation makes of outputs with equal labels: in a range query they are joined, and two values at
+    /// one step are an error; in an instant query they are an error unless names are dropped at the end.
+    pub(crate) fn unique(&self, matrix: Matrix<'a>, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        if grid.is_instant() && self.features.delayed_name_removal {
+            return Ok(matrix);
+        }
+        self.merged(matrix, grid)
+    }
+
+    /// The end of evaluation with delayed name removal.
+    pub(crate) fn clean_up(&self, mut matrix: Matrix<'a>, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+        if !self.features.delayed_name_removal {
+            return Ok(matrix);
+        }
+        for track in matrix.tracks.iter_mut().filter(|track| track.drop_name) {
+            track.labels = without_metadata(&track.labels);
+        }
+        self.merged(matrix, grid)
+    }
+}
+
+/// Sees whether label sets repeat.
+#[derive(Default)]
+pub(crate) struct Unique {
+    seen: std::collections::HashSet<Labels>,
+    duplicate: bool,
+}
+
+impl Unique {
+    pub(crate) fn see(&mut self, track: &Track) {
+        if !self.duplicate && !self.seen.insert(track.labels.clone()) {
+            self.duplicate = true;
+        }
+    }
+
+    pub(crate) fn has_duplicate(&self) -> bool {
+        self.duplicate
+    }
+}

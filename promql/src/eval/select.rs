@@ -1,0 +1,173 @@
+//! Selectors: from stored samples to one cell per step.
+
+use super::{
+    Evaluator, Grid, Sink,
+    plan::{Node, Selector},
+    series::reduce_to_stats,
+    track::Track,
+};
+use crate::ast::RangeMode;
+use crate::engine::EvalError;
+use crate::histogram::sample_size;
+use model::{Samples, SelectRequest, Series, TimestampMs, is_stale_nan};
+
+/// Walks through a series as the steps look at it. References may not go back.
+pub(crate) struct Cursor<'s> {
+    samples: &'s Samples,
+    /// Samples up to here are at or before the last reference.
+    next: usize,
+    next_histogram: usize,
+    lookback: i64,
+}
+
+impl<'s> Cursor<'s> {
+    pub(crate) fn new(samples: &'s Samples, lookback: i64) -> Cursor<'s> {
+        Cursor { samples, next: 0, next_histogram: 0, lookback }
+    }
+
+    /// The position of the newest sample at or before `reference`, unless it is too old or a stale marker.
+    pub(crate) fn seek(&mut self, reference: i64) -> Option<usize> {
+        let times = &self.samples.timestamps;
+        while self.next < times.len() && times[self.next] <= reference {
+            self.next += 1;
+        }
+        let position = self.next.checked_sub(1)?;
+        if times[position] <= reference.saturating_sub(self.lookback)
+            || is_stale_nan(self.samples.floats[position])
+        {
+            return None;
+        }
+        Some(position)
+    }
+
+    /// The histogram at a position, if it is one.
+    pub(crate) fn histogram(&mut self, position: usize) -> Option<&'s std::sync::Arc<model::FloatHistogram>> {
+        let histograms = &self.samples.histograms;
+        while histograms.get(self.next_histogram).is_some_and(|(at, _)| (*at as usize) < position) {
+            self.next_histogram += 1;
+        }
+        histograms.get(self.next_histogram).filter(|(at, _)| *at as usize == position).map(|(_, h)| h)
+    }
+}
+
+impl Evaluator<'_> {
+    /// Hands every matching series with its samples in `(first - before, last + after]` to `each`.
+    pub(crate) fn select(
+        &self,
+        selector: &Selector,
+        grid: &Grid,
+        before: i64,
+        after: i64,
+        mut each: impl FnMut(Series) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let first = selector.reference(grid.start);
+        let last = selector.reference(grid.end());
+        let request = SelectRequest {
+            matchers: selector.matchers.clone(),
+            start: TimestampMs(first.saturating_sub(before).saturating_add(1)),
+            end: TimestampMs(last.saturating_add(after)),
+            with_samples: true,
+            limit: 0,
+        };
+        for series in self.queryable.select(&request, self.budget)? {
+            self.check()?;
+            let mut series = series?;
+            if series.samples.is_empty() {
+                continue;
+            }
+            if selector.stats_only && !series.samples.histograms.is_empty() {
+                reduce_to_stats(&mut series.samples);
+            }
+            let bytes = series.samples.bytes();
+            self.budget.take(bytes)?;
+            let done = each(series);
+            self.budget.give(bytes);
+            done?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stream_selector(
+        &self,
+        node: &Node,
+        selector: &Selector,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), EvalError> {
+        if selector.mode == RangeMode::Smoothed {
+            return self.stream_smoothed(node, selector, grid, sink);
+        }
+        self.select(selector, grid, self.lookback, 0, |series| {
+            let Series { labels, samples } = series;
+            let mut track = Track::empty(labels, grid.steps);
+            let mut cursor = Cursor::new(&samples, self.lookback);
+            let mut count = 0_u64;
+            if samples.histograms.is_empty() {
+                for step in 0..grid.steps {
+                    if let Some(position) = cursor.seek(selector.reference(grid.time(step))) {
+                        track.floats[step] = samples.floats[position];
+                        count += 1;
+                    }
+                }
+            } else {
+                for step in 0..grid.steps {
+                    let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
+                    match cursor.histogram(position) {
+                        None => {
+                            track.floats[step] = samples.floats[position];
+                            count += 1;
+                        }
+                        Some(histogram) if is_stale_nan(histogram.sum) => {}
+                        Some(histogram) => {
+                            count += sample_size(histogram);
+                            track.set_histogram(step, std::sync::Arc::clone(histogram));
+                        }
+                    }
+                }
+            }
+            self.meter.count_read(count);
+            if count > 0 { sink(track) } else { Ok(()) }
+        })
+    }
+
+    /// `timestamp` and `start_timestamp` of a selector: times of the samples themselves, seconds.
+    pub(crate) fn stream_sample_times(
+        &self,
+        selector: &Selector,
+        starts: bool,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), EvalError> {
+        // With `@`, Prometheus leaves the offset out of account here.
+        let offset = if selector.time.is_some() { 0 } else { selector.offset };
+        let selector = Selector { offset, ..selector.clone() };
+        if starts && !self.features.use_start_timestamps {
+            return Ok(());
+        }
+        self.select(&selector, grid, self.lookback, 0, |series| {
+            let Series { labels, samples } = series;
+            let mut track = Track::empty(labels, grid.steps);
+            let mut cursor = Cursor::new(&samples, self.lookback);
+            let mut count = 0_u64;
+            for step in 0..grid.steps {
+                let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
+                if cursor.histogram(position).is_some_and(|histogram| is_stale_nan(histogram.sum)) {
+                    continue;
+                }
+                let time = if starts {
+                    samples.start_timestamps.get(position).copied().unwrap_or(0)
+                } else {
+                    samples.timestamps[position]
+                };
+                track.floats[step] = time as f64 / 1000.0;
+                count += 1;
+            }
+            self.meter.count_read(count);
+            if count == 0 {
+                return Ok(());
+            }
+            self.drop_name(&mut track);
+            sink(track)
+        })
+    }
+}

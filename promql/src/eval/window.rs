@@ -1,0 +1,829 @@
+//! Functions of windows of samples.
+//!
+//! A series is walked through once: the window's two ends only move forward. Functions that can be had from what
+//! enters and leaves a window cost O(samples), whatever the length of the window; those whose result depends on the
+//! order of additions look at each window as a whole.
+
+use super::{
+    Evaluator, Grid, Sink,
+    pick::quantile,
+    plan::{Call, Kind, Node, Range, Subquery},
+    rate::{RateKind, linear_regression},
+    scalar::Column,
+    series::{Columns, Slice},
+    track::{Matrix, Out, Track, is_float},
+};
+use crate::annotations::{Operation, Position};
+use crate::ast::RangeMode;
+use crate::engine::EvalError;
+use crate::histogram::{self, Mismatch, Sparse, detect_reset, sample_size};
+use crate::kahan::{Kahan, Mean};
+use model::{CounterResetHint, FloatHistogram, Labels, Series};
+use std::sync::Arc;
+
+/// A function of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WindowFunc {
+    Absent,
+    Avg,
+    Changes,
+    Count,
+    Deriv,
+    First,
+    Idelta,
+    Irate,
+    Last,
+    Mad,
+    Max,
+    Min,
+    PredictLinear,
+    Present,
+    Quantile,
+    Rate(RateKind),
+    Resets,
+    Smoothing,
+    Stddev,
+    Stdvar,
+    Sum,
+    TimeOfFirst,
+    TimeOfLast,
+    TimeOfMax,
+    TimeOfMin,
+}
+
+impl WindowFunc {
+    pub(crate) fn by_name(name: &str) -> Option<WindowFunc> {
+        Some(match name {
+            "absent_over_time" => WindowFunc::Absent,
+            "avg_over_time" => WindowFunc::Avg,
+            "changes" => WindowFunc::Changes,
+            "count_over_time" => WindowFunc::Count,
+            "delta" => WindowFunc::Rate(RateKind::Delta),
+            "deriv" => WindowFunc::Deriv,
+            "double_exponential_smoothing" => WindowFunc::Smoothing,
+            "first_over_time" => WindowFunc::First,
+            "idelta" => WindowFunc::Idelta,
+            "increase" => WindowFunc::Rate(RateKind::Increase),
+            "irate" => WindowFunc::Irate,
+            "last_over_time" => WindowFunc::Last,
+            "mad_over_time" => WindowFunc::Mad,
+            "max_over_time" => WindowFunc::Max,
+            "min_over_time" => WindowFunc::Min,
+            "predict_linear" => WindowFunc::PredictLinear,
+            "present_over_time" => WindowFunc::Present,
+            "quantile_over_time" => WindowFunc::Quantile,
+            "rate" => WindowFunc::Rate(RateKind::Rate),
+            "resets" => WindowFunc::Resets,
+            "stddev_over_time" => WindowFunc::Stddev,
+            "stdvar_over_time" => WindowFunc::Stdvar,
+            "sum_over_time" => WindowFunc::Sum,
+            "ts_of_first_over_time" => WindowFunc::TimeOfFirst,
+            "ts_of_last_over_time" => WindowFunc::TimeOfLast,
+            "ts_of_max_over_time" => WindowFunc::TimeOfMax,
+            "ts_of_min_over_time" => WindowFunc::TimeOfMin,
+            _ => return None,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            WindowFunc::Absent => "absent_over_time",
+            WindowFunc::Avg => "avg_over_time",
+            WindowFunc::Changes => "changes",
+            WindowFunc::Count => "count_over_time",
+            WindowFunc::Deriv => "deriv",
+            WindowFunc::First => "first_over_time",
+            WindowFunc::Idelta => "idelta",
+            WindowFunc::Irate => "irate",
+            WindowFunc::Last => "last_over_time",
+            WindowFunc::Mad => "mad_over_time",
+            WindowFunc::Max => "max_over_time",
+            WindowFunc::Min => "min_over_time",
+            WindowFunc::PredictLinear => "predict_linear",
+            WindowFunc::Present => "present_over_time",
+            WindowFunc::Quantile => "quantile_over_time",
+            WindowFunc::Rate(RateKind::Rate) => "rate",
+            WindowFunc::Rate(RateKind::Increase) => "increase",
+            WindowFunc::Rate(RateKind::Delta) => "delta",
+            WindowFunc::Resets => "resets",
+            WindowFunc::Smoothing => "double_exponential_smoothing",
+            WindowFunc::Stddev => "stddev_over_time",
+            WindowFunc::Stdvar => "stdvar_over_time",
+            WindowFunc::Sum => "sum_over_time",
+            WindowFunc::TimeOfFirst => "ts_of_first_over_time",
+            WindowFunc::TimeOfLast => "ts_of_last_over_time",
+            WindowFunc::TimeOfMax => "ts_of_max_over_time",
+            WindowFunc::TimeOfMin => "ts_of_min_over_time",
+        }
+    }
+
+    /// Whether start times of samples take part.
+    fn uses_starts(self) -> bool {
+        matches!(
+            self,
+            WindowFunc::Rate(RateKind::Rate | RateKind::Increase) | WindowFunc::Irate | WindowFunc::Resets
+        )
+    }
+
+    fn keeps_name(self) -> bool {
+        matches!(self, WindowFunc::First | WindowFunc::Last)
+    }
+
+    fn check_mode(self, mode: RangeMode) -> Result<(), EvalError> {
+        let (word, allowed) = match mode {
+            RangeMode::Plain => return Ok(()),
+            RangeMode::Anchored => ("anchored", "changes, delta, increase, rate, resets"),
+            RangeMode::Smoothed => ("smoothed", "delta, increase, rate"),
+        };
+        let name = self.name();
+        if allowed.split(", ").any(|word| word == name) {
+            return Ok(());
+        }
+        Err(EvalError::execution(format!(
+            "{word} modifier can only be used with: {allowed} - not with {name}"
+        )))
+    }
+}
+
+/// A window at one step.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'s> {
+    pub(crate) floats: Slice<'s, f64>,
+    pub(crate) histograms: Slice<'s, Arc<FloatHistogram>>,
+    /// Its samples are later than this. `anchored` and `smoothed` windows hold samples beyond their ends too.
+    pub(crate) start: i64,
+    /// Its samples are not later than this.
+    pub(crate) end: i64,
+    /// Time of the step.
+    pub(crate) time: i64,
+}
+
+/// A call at its place.
+pub(crate) struct WindowCall<'c> {
+    pub(crate) func: WindowFunc,
+    pub(crate) mode: RangeMode,
+    /// Where the window's expression begins.
+    pub(crate) at: Position,
+    /// Where the first argument begins.
+    pub(crate) first_at: Position,
+    pub(crate) metric: &'c Labels,
+    /// Scalar arguments at this step.
+    pub(crate) params: [f64; 2],
+}
+
+impl WindowCall<'_> {
+    pub(crate) fn name(&self) -> &str {
+        self.metric.metric_name()
+    }
+}
+
+/// Where windows come from, and how they lie.
+struct Frame {
+    func: WindowFunc,
+    mode: RangeMode,
+    length: i64,
+    at: Position,
+    first_at: Position,
+    params: Vec<Column>,
+}
+
+impl Evaluator<'_> {
+    /// Applies a window function to every series.
+    pub(crate) fn stream_window(
+        &self,
+        _node: &Node,
+        call: &Call,
+        func: WindowFunc,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), EvalError> {
+        let mut params = Vec::new();
+        let mut source = None;
+        for arg in &call.args {
+            match &arg.kind {
+                Kind::Range(_) | Kind::Subquery(_) => source = Some(arg),
+                _ => params.push(self.scalar(arg, grid)?),
+            }
+        }
+        let Some(source) = source else { return Ok(()) };
+        let first_at = call.args.first().map_or(source.at, |arg| arg.at);
+        let mut unique = super::Unique::default();
+        let checks = !self.features.delayed_name_removal && !func.keeps_name();
+        let sink: Sink<'_> = &mut |track: Track| {
+            if checks {
+                unique.see(&track);
+                if unique.has_duplicate() && func != WindowFunc::Absent {
+                    return Err(EvalError::same_labels());
+                }
+            }
+            sink(track)
+        };
+        match &source.kind {
+            Kind::Range(range) => {
+                func.check_mode(range.selector.mode)?;
+                let mode = range.selector.mode;
+                let frame = Frame { func, mode, length: range.length, at: source.at, first_at, params };
+                self.over_selector(&frame, range, grid, sink)
+            }
+            Kind::Subquery(subquery) => {
+                let frame = Frame {
+                    func,
+                    mode: RangeMode::Plain,
+                    length: subquery.length,
+                    at: source.at,
+                    first_at,
+                    params,
+                };
+                self.over_subquery(&frame, subquery, grid, sink)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn over_selector(
+        &self,
+        frame: &Frame,
+        range: &Range,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), EvalError> {
+        let with_starts = self.features.use_start_timestamps && frame.func.uses_starts();
+        let (before, after) = match frame.mode {
+            RangeMode::Plain => (0, 0),
+            RangeMode::Anchored => (self.lookback, 0),
+            RangeMode::Smoothed => (self.lookback, self.lookback),
+        };
+        let reference = |step: usize| range.selector.reference(grid.time(step));
+        self.select(&range.selector, grid, range.length.saturating_add(before), after, |series| {
+            let Series { labels, samples } = series;
+            let columns = Columns::new(samples, with_starts);
+            let track = self.over_series(frame, labels, false, &columns, grid, (before, after), reference)?;
+            match track {
+                Some(track) => sink(track),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// The grid and the series of a subquery.
+    pub(crate) fn subquery(&self, subquery: &Subquery, grid: &Grid) -> Result<(Grid, Matrix<'_>), EvalError> {
+        let interval = if subquery.step > 0 { subquery.step } else { self.subquery_interval.max(1) };
+        let first = subquery.reference(grid.start).saturating_sub(subquery.length);
+        let mut start = (first / interval) * interval;
+        if start <= first {
+            start += interval;
+        }
+        let inner = Grid::range(start, subquery.reference(grid.end()), interval);
+        if inner.steps as u64 > self.meter.samples_max().saturating_mul(8).max(1 << 24) {
+            return Err(EvalError::TooManySamples);
+        }
+        let matrix = if inner.steps == 0 {
+            Matrix::new(self.meter)
+        } else if subquery.inner.value_type == crate::ast::ValueType::Scalar {
+            let mut matrix = Matrix::new(self.meter);
+            let values = self.scalar(&subquery.inner, &inner)?.into_steps(inner.steps);
+            matrix.push(Track::of_floats(Labels::empty(), values))?;
+            matrix
+        } else {
+            self.vector(&subquery.inner, &inner)?
+        };
+        Ok((inner, matrix))
+    }
+
+    fn over_subquery(
+        &self,
+        frame: &Frame,
+        subquery: &Subquery,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), EvalError> {
+        let (inner, matrix) = self.subquery(subquery, grid)?;
+        let reference = |step: usize| subquery.reference(grid.time(step));
+        for track in matrix.tracks {
+            self.check()?;
+            let columns = track_columns(&track, &inner);
+            let done =
+                self.over_series(frame, track.labels, track.drop_name, &columns, grid, (0, 0), reference)?;
+            if let Some(track) = done {
+                sink(track)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One series; `None` if no step has a value.
+    #[expect(clippy::too_many_arguments, reason = "two callers, which differ in exactly these")]
+    fn over_series(
+        &self,
+        frame: &Frame,
+        labels: Labels,
+        dropped: bool,
+        columns: &Columns,
+        grid: &Grid,
+        (before, after): (i64, i64),
+        reference: impl Fn(usize) -> i64,
+    ) -> Result<Option<Track>, EvalError> {
+        let mut track = Track::empty(labels.clone(), grid.steps);
+        let (floats, histograms) = (columns.floats.all(), columns.histograms.all());
+        let mut ends = Ends::default();
+        let mut histogram_ends = Ends::default();
+        let mut call = WindowCall {
+            func: frame.func,
+            mode: frame.mode,
+            at: frame.at,
+            first_at: frame.first_at,
+            metric: &labels,
+            params: [f64::NAN; 2],
+        };
+        let fast = histograms.is_empty() && frame.mode == RangeMode::Plain;
+        let mut sliding = if fast { Sliding::new(frame.func, &floats) } else { Sliding::None };
+        let (mut widest, mut read) = (0, 0_u64);
+        for step in 0..grid.steps {
+            let end = reference(step);
+            let start = end.saturating_sub(frame.length);
+            ends.advance(floats.times, start.saturating_sub(before), end.saturating_add(after));
+            if !histograms.is_empty() {
+                histogram_ends.advance(
+                    histograms.times,
+                    start.saturating_sub(before),
+                    end.saturating_add(after),
+                );
+            }
+            if ends.is_empty() && histogram_ends.is_empty() {
+                continue;
+            }
+            let in_window = ends.len() as u64
+                + histograms.values[histogram_ends.range()].iter().map(|h| sample_size(h)).sum::<u64>();
+            widest = widest.max(in_window);
+            read += in_window;
+            for (param, column) in call.params.iter_mut().zip(&frame.params) {
+                *param = column.get(step);
+            }
+            let window = Window {
+                floats: floats.part(ends.range()),
+                histograms: histograms.part(histogram_ends.range()),
+                start,
+                end,
+                time: grid.time(step),
+            };
+            if let Some(value) = sliding.value(&ends, &window, self, &call) {
+                track.floats[step] = value;
+            } else {
+                track.set(step, self.over_window(&call, &window)?);
+            }
+        }
+        self.meter.would_hold(widest)?;
+        self.meter.count_read(read);
+        if !track.has_points() {
+            return Ok(None);
+        }
+        if matches!(frame.func, WindowFunc::Rate(RateKind::Rate | RateKind::Increase)) {
+            self.note_counter_name(&track, frame.first_at);
+        }
+        track.drop_name = dropped;
+        if !frame.func.keeps_name() || dropped {
+            self.drop_name(&mut track);
+        }
+        Ok(Some(track))
+    }
+
+    fn note_counter_name(&self, track: &Track, at: Position) {
+        let name = track.labels.metric_name();
+        if name.is_empty() || !track.floats.iter().any(|value| is_float(*value)) {
+            return;
+        }
+        if self.features.type_and_unit_labels {
+            let kind = track.labels.get("__type__").unwrap_or("");
+            if kind != "counter" && kind != "histogram" {
+                self.note(|notes| notes.not_counter_type(name, kind, at));
+            }
+        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
+            self.note(|notes| notes.not_counter_name(name, at));
+        }
+    }
+
+    /// The function's value for one window that is not empty.
+    fn over_window(&self, call: &WindowCall<'_>, window: &Window<'_>) -> Result<Out, EvalError> {
+        let (floats, histograms) = (&window.floats, &window.histograms);
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        Ok(match call.func {
+            WindowFunc::Rate(kind) if call.mode == RangeMode::Plain => self.rate(kind, call, window),
+            WindowFunc::Rate(kind) => self.extended_rate(kind, call, window),
+            WindowFunc::Irate => self.instant_rate(call, window, true),
+            WindowFunc::Idelta => self.instant_rate(call, window, false),
+            WindowFunc::Changes | WindowFunc::Resets => self.count_transitions(call, window),
+            WindowFunc::Absent | WindowFunc::Present => Out::Float(1.0),
+            WindowFunc::Count => Out::Float((floats.len() + histograms.len()) as f64),
+            WindowFunc::First => match (floats.times.first(), histograms.times.first()) {
+                (Some(f), Some(h)) if h <= f => Out::Histogram(Arc::clone(&histograms.values[0])),
+                (Some(_), _) => Out::Float(floats.values[0]),
+                (None, Some(_)) => Out::Histogram(Arc::clone(&histograms.values[0])),
+                (None, None) => Out::Absent,
+            },
+            WindowFunc::Last => match (floats.times.last(), histograms.times.last()) {
+                (Some(f), h) if h.is_none_or(|h| h < f) => Out::Float(floats.values[floats.len() - 1]),
+                (_, Some(_)) => Out::Histogram(Arc::clone(&histograms.values[histograms.len() - 1])),
+                _ => Out::Absent,
+            },
+            WindowFunc::TimeOfFirst => {
+                let first = floats.times.first().into_iter().chain(histograms.times.first()).min();
+                first.map_or(Out::Absent, |time| Out::Float(seconds(*time)))
+            }
+            WindowFunc::TimeOfLast => {
+                let last = floats.times.last().into_iter().chain(histograms.times.last()).max();
+                last.map_or(Out::Absent, |time| Out::Float(seconds(*time)))
+            }
+            WindowFunc::Sum | WindowFunc::Avg => self.sum_or_average(call, window),
+            WindowFunc::Deriv | WindowFunc::PredictLinear | WindowFunc::Smoothing => {
+                self.trend(call, window)?
+            }
+            _ if floats.is_empty() => Out::Absent,
+            _ => {
+                if call.func == WindowFunc::Quantile {
+                    let q = call.params[0];
+                    if !(0.0..=1.0).contains(&q) {
+                        self.note(|notes| notes.invalid_quantile(q, call.first_at));
+                    }
+                }
+                if !histograms.is_empty() {
+                    // The first argument is where Prometheus points, whichever it is.
+                    self.note(|notes| notes.ignored_in_mixed_range(call.name(), call.first_at));
+                }
+                Out::Float(float_value(call, floats))
+            }
+        })
+    }
+
+    fn sum_or_average(&self, call: &WindowCall<'_>, window: &Window<'_>) -> Out {
+        let (floats, histograms) = (&window.floats, &window.histograms);
+        let averages = call.func == WindowFunc::Avg;
+        if !floats.is_empty() && !histograms.is_empty() {
+            self.note(|notes| notes.mixed_floats_histograms(call.name(), call.at));
+            return Out::Absent;
+        }
+        if histograms.is_empty() {
+            let (first, rest) = (floats.values[0], &floats.values[1..]);
+            if averages {
+                let mut mean = Mean::new(first);
+                rest.iter().for_each(|value| mean.add(*value));
+                return Out::Float(mean.total());
+            }
+            let mut sum = Kahan::default();
+            floats.values.iter().for_each(|value| sum.add(*value));
+            return Out::Float(if sum.sum.is_infinite() { sum.sum } else { sum.total() });
+        }
+        match self.combine_histograms_of_window(call, histograms.values, averages) {
+            Ok(total) => Out::Histogram(Arc::new(total)),
+            Err(Mismatch) => {
+                self.note(|notes| notes.mixed_exponential_custom(call.name(), call.at));
+                Out::Absent
+            }
+        }
+    }
+
+    fn combine_histograms_of_window(
+        &self,
+        call: &WindowCall<'_>,
+        histograms: &[Arc<FloatHistogram>],
+        averages: bool,
+    ) -> Result<FloatHistogram, Mismatch> {
+        let has = |hint: CounterResetHint| histograms.iter().any(|h| h.counter_reset_hint == hint);
+        let mut sum = Sparse::<Kahan>::new(&histograms[0]);
+        let mut mean = None;
+        let mut reconciled = false;
+        for (index, histogram) in histograms.iter().enumerate().skip(1) {
+            reconciled |= if averages {
+                super::aggregate::average_in(&mut sum, &mut mean, histogram, (index + 1) as f64)?
+            } else {
+                sum.add(histogram)?.bounds_reconciled
+            };
+        }
+        if has(CounterResetHint::Reset) && has(CounterResetHint::NotReset) {
+            self.note(|notes| notes.reset_collision(Operation::Aggregation, call.at));
+        }
+        if reconciled {
+            self.note(|notes| notes.bounds_reconciled(Operation::Aggregation, call.at));
+        }
+        if let Some(mean) = mean {
+            return Ok(mean.finish());
+        }
+        if averages {
+            let count = histograms.len() as f64;
+            sum.map(|amount| amount / count);
+        }
+        Ok(sum.finish())
+    }
+
+    /// `deriv`, `predict_linear`, `double_exponential_smoothing`: they need two floats.
+    fn trend(&self, call: &WindowCall<'_>, window: &Window<'_>) -> Result<Out, EvalError> {
+        let floats = &window.floats;
+        if call.func == WindowFunc::Smoothing {
+            let valid = |factor: f64| factor > 0.0 && factor < 1.0;
+            let [smoothing, trend] = call.params;
+            if !valid(smoothing) && !smoothing.is_nan() {
+                return Err(EvalError::execution(format!(
+                    "invalid smoothing factor. Expected: 0 < sf < 1, got: {smoothing:.6}"
+                )));
+            }
+            if !valid(trend) && !trend.is_nan() {
+                return Err(EvalError::execution(format!(
+                    "invalid trend factor. Expected: 0 < tf < 1, got: {trend:.6}"
+                )));
+            }
+        }
+        if !window.histograms.is_empty() && !floats.is_empty() {
+            self.note(|notes| notes.ignored_in_mixed_range(call.name(), call.first_at));
+        }
+        if floats.len() < 2 {
+            return Ok(Out::Absent);
+        }
+        Ok(Out::Float(match call.func {
+            WindowFunc::Deriv => linear_regression(floats, floats.times[0]).0,
+            WindowFunc::PredictLinear => {
+                let (slope, intercept) = linear_regression(floats, window.time);
+                slope * call.params[0] + intercept
+            }
+            _ => double_exponential_smoothing(floats.values, call.params[0], call.params[1]),
+        }))
+    }
+
+    /// `changes` and `resets`.
+    fn count_transitions(&self, call: &WindowCall<'_>, window: &Window<'_>) -> Out {
+        let Some((first_float, first_histogram)) = first_samples(call, window) else { return Out::Absent };
+        let (floats, histograms) = (&window.floats, &window.histograms);
+        let (mut f, mut h) = (first_float, first_histogram);
+        let mut before: Option<(i64, i64, Value<'_>)> = None;
+        let mut count = 0_u64;
+        loop {
+            let take_float = match (floats.times.get(f), histograms.times.get(h)) {
+                (Some(a), Some(b)) => a < b,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => break,
+            };
+            let now = if take_float {
+                f += 1;
+                (floats.times[f - 1], floats.start(f - 1), Value::Float(floats.values[f - 1]))
+            } else {
+                h += 1;
+                (
+                    histograms.times[h - 1],
+                    histograms.start(h - 1),
+                    Value::Histogram(&histograms.values[h - 1]),
+                )
+            };
+            if let Some((time, start, value)) = &before {
+                let restarted = || super::rate::is_restart(*start, *time, now.1, now.0);
+                let counts = match (value, &now.2, call.func) {
+                    (Value::Float(a), Value::Float(b), WindowFunc::Changes) => {
+                        a != b && !(a.is_nan() && b.is_nan())
+                    }
+                    (Value::Float(a), Value::Float(b), _) => b < a || restarted(),
+                    (Value::Histogram(a), Value::Histogram(b), WindowFunc::Changes) => !histogram::same(b, a),
+                    (Value::Histogram(a), Value::Histogram(b), _) => restarted() || detect_reset(b, a),
+                    _ => true,
+                };
+                count += u64::from(counts);
+            }
+            before = Some(now);
+        }
+        Out::Float(count as f64)
+    }
+}
+
+enum Value<'s> {
+    Float(f64),
+    Histogram(&'s FloatHistogram),
+}
+
+/// The first float and histogram that count. In an anchored window, that is the newest sample at or before its
+/// start and everything later; `None` if nothing is later.
+fn first_samples(call: &WindowCall<'_>, window: &Window<'_>) -> Option<(usize, usize)> {
+    if call.mode != RangeMode::Anchored {
+        return Some((0, 0));
+    }
+    let (floats, histograms) = (window.floats.times, window.histograms.times);
+    let f = floats.partition_point(|time| *time <= window.start);
+    let h = histograms.partition_point(|time| *time <= window.start);
+    if f == floats.len() && h == histograms.len() {
+        return None;
+    }
+    Some(match (f.checked_sub(1), h.checked_sub(1)) {
+        (Some(a), Some(b)) if floats[a] < histograms[b] => (f, b),
+        (Some(a), _) => (a, h),
+        (None, Some(b)) => (f, b),
+        (None, None) => (0, 0),
+    })
+}
+
+/// Functions of floats alone.
+fn float_value(call: &WindowCall<'_>, floats: &Slice<'_, f64>) -> f64 {
+    let values = floats.values;
+    match call.func {
+        WindowFunc::Max => extreme(values, true),
+        WindowFunc::Min => extreme(values, false),
+        WindowFunc::TimeOfMax => time_of_extreme(floats, true),
+        WindowFunc::TimeOfMin => time_of_extreme(floats, false),
+        WindowFunc::Quantile => quantile(call.params[0], &mut values.to_vec()),
+        WindowFunc::Stdvar => variance(values),
+        WindowFunc::Stddev => variance(values).sqrt(),
+        WindowFunc::Mad => {
+            if values.iter().any(|value| value.is_nan()) {
+                return f64::NAN;
+            }
+            let mut values = values.to_vec();
+            let median = quantile(0.5, &mut values);
+            values.iter_mut().for_each(|value| *value = (*value - median).abs());
+            quantile(0.5, &mut values)
+        }
+        _ => f64::NAN,
+    }
+}
+
+fn extreme(values: &[f64], largest: bool) -> f64 {
+    let mut best = values[0];
+    for value in values {
+        let better = if largest { *value > best } else { *value < best };
+        if better || best.is_nan() {
+            best = *value;
+        }
+    }
+    best
+}
+
+/// Seconds; of equal values the last counts.
+fn time_of_extreme(floats: &Slice<'_, f64>, largest: bool) -> f64 {
+    let mut best = 0;
+    for (index, value) in floats.values.iter().enumerate() {
+        let before = floats.values[best];
+        let better = if largest { *value >= before } else { *value <= before };
+        if better || before.is_nan() {
+            best = index;
+        }
+    }
+    floats.times[best] as f64 / 1000.0
+}
+
+fn variance(values: &[f64]) -> f64 {
+    let (mut count, mut mean, mut squares) = (0.0, Kahan::default(), Kahan::default());
+    for value in values {
+        count += 1.0;
+        let delta = value - mean.total();
+        mean.add(delta / count);
+        squares.add(delta * (value - mean.total()));
+    }
+    squares.total() / count
+}
+
+fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend: f64) -> f64 {
+    let (mut before, mut level, mut slope) = (0.0, values[0], values[1] - values[0]);
+    for (index, value) in values.iter().enumerate().skip(1) {
+        if index > 1 {
+            slope = trend * (level - before) + (1.0 - trend) * slope;
+        }
+        let next = smoothing * value + (1.0 - smoothing) * (level + slope);
+        before = level;
+        level = next;
+    }
+    level
+}
+
+/// The ends of a window in a column: `first..next`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) first: usize,
+    pub(crate) next: usize,
+}
+
+impl Ends {
+    /// Moves on to `(start, end]`.
+    #[inline]
+    fn advance(&mut self, times: &[i64], start: i64, end: i64) {
+        while self.next < times.len() && times[self.next] <= end {
+            self.next += 1;
+        }
+        while self.first < self.next && times[self.first] <= start {
+            self.first += 1;
+        }
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        self.first..self.next
+    }
+
+    fn len(&self) -> usize {
+        self.next - self.first
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first == self.next
+    }
+}
+
+/// What is carried from window to window of a series of floats.
+enum Sliding {
+    /// Nothing: every window is looked at as a whole.
+    None,
+    /// Positions at which a counter fell below the one before; of these, those behind the window's first sample.
+    Resets { positions: Vec<u32>, first: usize, next: usize, kind: RateKind },
+    /// Positions of samples that are better than all later ones, best first.
+    Extremes { queue: std::collections::VecDeque<u32>, next: usize, largest: bool },
+}
+
+impl Sliding {
+    fn new(func: WindowFunc, floats: &Slice<'_, f64>) -> Sliding {
+        match func {
+            WindowFunc::Rate(kind) if floats.starts.is_empty() => {
+                let falls = |pair: &[f64]| pair[1] < pair[0];
+                let positions = if kind == RateKind::Delta {
+                    Vec::new()
+                } else {
+                    let pairs = floats.values.windows(2).enumerate();
+                    pairs.filter(|(_, pair)| falls(pair)).map(|(index, _)| index as u32 + 1).collect()
+                };
+                Sliding::Resets { positions, first: 0, next: 0, kind }
+            }
+            WindowFunc::Max | WindowFunc::Min => Sliding::Extremes {
+                queue: std::collections::VecDeque::new(),
+                next: 0,
+                largest: func == WindowFunc::Max,
+            },
+            _ => Sliding::None,
+        }
+    }
+
+    /// The value of the window, if it can be had this way; NaN marks nothing here, [`super::track::ABSENT`] does.
+    #[inline]
+    fn value(
+        &mut self,
+        ends: &Ends,
+        window: &Window<'_>,
+        _evaluator: &Evaluator<'_>,
+        _call: &WindowCall<'_>,
+    ) -> Option<f64> {
+        match self {
+            Sliding::None => None,
+            Sliding::Resets { positions, first, next, kind } => {
+                while *next < positions.len() && (positions[*next] as usize) < ends.next {
+                    *next += 1;
+                }
+                while *first < *next && positions[*first] as usize <= ends.first {
+                    *first += 1;
+                }
+                let resets = positions[*first..*next].iter().map(|position| *position as usize - ends.first);
+                Some(super::rate::float_rate(*kind, window, resets).unwrap_or(super::track::ABSENT))
+            }
+            Sliding::Extremes { queue, next, largest } => {
+                let values = window.floats.values;
+                // Positions are absolute; the window begins at `ends.first`.
+                *next = (*next).max(ends.first);
+                while queue.front().is_some_and(|position| (*position as usize) < ends.first) {
+                    queue.pop_front();
+                }
+                while *next < ends.next {
+                    let value = values[*next - ends.first];
+                    if !value.is_nan() {
+                        while queue.back().is_some_and(|position| {
+                            let kept = values[*position as usize - ends.first];
+                            if *largest { kept < value } else { kept > value }
+                        }) {
+                            queue.pop_back();
+                        }
+                        queue.push_back(*next as u32);
+                    }
+                    *next += 1;
+                }
+                Some(queue.front().map_or(f64::NAN, |position| values[*position as usize - ends.first]))
+            }
+        }
+    }
+}
+
+/// A track as samples again. What is known of counter resets does not hold for them.
+pub(crate) fn track_columns(track: &Track, grid: &Grid) -> Columns {
+    let mut columns = Columns::default();
+    for step in 0..grid.steps {
+        match track.get(step) {
+            super::track::Cell::Absent => {}
+            super::track::Cell::Float(value) => {
+                columns.floats.times.push(grid.time(step));
+                columns.floats.values.push(value);
+            }
+            super::track::Cell::Histogram(histogram) => {
+                let known = matches!(
+                    histogram.counter_reset_hint,
+                    CounterResetHint::Reset | CounterResetHint::NotReset
+                );
+                let histogram = if known {
+                    let counter_reset_hint = CounterResetHint::Unknown;
+                    Arc::new(FloatHistogram { counter_reset_hint, ..FloatHistogram::clone(histogram) })
+                } else {
+                    Arc::clone(histogram)
+                };
+                columns.histograms.times.push(grid.time(step));
+                columns.histograms.values.push(histogram);
+            }
+        }
+    }
+    columns
+}
