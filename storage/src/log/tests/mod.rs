@@ -104,8 +104,8 @@ impl Spawner for Threads {
     }
 }
 
-/// A log that writes on its own thread.
+/// A log that writes on its own thread, and keeps only in memory what waits for it.
 fn open_threaded(fs: &MemFs) -> Log {
     let ports = LogPorts { spawner: Some(Arc::new(Threads)), ..ports(fs) };
-    Log::open(ports, Path::new(DIR), options()).expect("opens").0
+    Log::open(ports, Path::new(DIR), LogOptions { cache_bytes: 0, ..options() }).expect("opens").0
 }

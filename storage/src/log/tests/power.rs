@@ -146,18 +146,72 @@ proptest! {
     }
 }
 
-#[test]
-fn a_log_that_is_opened_by_a_new_process_is_synced_before_it_is_believed() {
+/// A process is killed between write and sync, so its entries are only in the system's cache; the next one believes
+/// them; then the power fails.
+fn killed_then_dark(seed: u64) -> usize {
     let fs = MemFs::default();
     let log = open(&fs);
-    // The process dies between write and sync: the bytes are only in the system's cache.
     fs.set_hook(|call| if call.op == FsOp::Sync { Err(io::Error::other("killed")) } else { Ok(()) });
     assert!(append(&log, A, 1, 0..3).is_err());
     fs.set_hook(|_| Ok(()));
     fs.crash();
     assert_eq!(ids(&open(&fs), A).len(), 3);
-    (0..32).for_each(|seed| fs.power_loss(seed));
-    assert_eq!(ids(&open(&fs), A).len(), 3);
+    fs.power_loss(seed);
+    ids(&open(&fs), A).len()
+}
+
+#[test]
+fn what_another_process_wrote_is_synced_before_it_is_believed() {
+    assert!((0..32).map(killed_then_dark).all(|entries| entries == 3));
+}
+
+/// A write that found the disk full was cut back, and a new segment begun behind it; then the power fails.
+fn full_then_dark(seed: u64) -> Vec<LogId> {
+    let fs = MemFs::default();
+    let log = open(&fs);
+    append_big(&log, A, 0, 1_800_000).unwrap();
+    fs.set_capacity(Some(fs.used_and_peak().0 + 5000));
+    append_big(&log, A, 1, 100_000).unwrap_err();
+    fs.set_capacity(None);
+    append_big(&log, A, 1, 1_800_000).unwrap();
+    fs.power_loss(seed);
+    ids(&open(&fs), A)
+}
+
+#[test]
+fn what_a_full_disk_left_behind_is_not_taken_for_corruption() {
+    assert!((0..32).map(full_then_dark).all(|ids| ids == [id(1, 0), id(1, 1)]));
+}
+
+/// A lagging group is about to be copied forward; the power fails after `calls` changes. Yields what is left of it,
+/// and whether the power failed in time.
+fn copied_then_dark(prepared: &MemFs, calls: u64) -> (usize, bool) {
+    let fs = prepared.fork();
+    let log = open(&fs);
+    cut_power_after(&fs, calls);
+    let next = log.state(A).unwrap().last.unwrap().index.0 + 1;
+    let alive = (next..next + 12).all(|index| {
+        append_big(&log, A, index, 400_000).is_ok()
+            && outcome(|done| log.purge(A, id(1, index), done)).is_ok()
+    });
+    fs.set_hook(|_| Ok(()));
+    fs.power_loss(calls);
+    (read(&open(&fs), B).len(), alive)
+}
+
+#[test]
+fn a_power_loss_while_entries_are_copied_forward_loses_none() {
+    let fs = MemFs::default();
+    let log = open(&fs);
+    append(&log, B, 1, 0..50).unwrap();
+    for index in 0..24 {
+        append_big(&log, A, index, 400_000).unwrap();
+        outcome(|done| log.purge(A, id(1, index), done)).unwrap();
+    }
+    assert_eq!(log.stats().copied_bytes, 0);
+    let outcomes: Vec<_> = (0..120).map(|calls| copied_then_dark(&fs, calls)).collect();
+    assert!(outcomes.iter().all(|(entries, _)| *entries == 50));
+    assert_eq!((outcomes[0].1, outcomes[119].1), (false, true), "the calls span the copying");
 }
 
 #[test]
