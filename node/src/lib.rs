@@ -1,1 +1,6 @@
-//! Config, wiring, supervision, CLI: the binary vestal
+//! A node: configuration, wiring, supervision and the command line of the binary `vestal`.
+//!
+//! It connects those who decide and decides nothing itself. As a library it is what a simulator runs.
+
+pub mod config;
+pub mod outside;

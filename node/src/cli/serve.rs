@@ -1,0 +1,242 @@
+//! `vestal serve`: the flags of a node. Names and defaults are Prometheus's where the meaning is, and
+//! Alertmanager's `--cluster.*` where it is a cluster's.
+
+use crate::server::{self, ServeOptions};
+use anyhow::Context;
+use clap::{ArgAction, Args, ValueEnum};
+use scrape::config::{parse_bytes, parse_duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+/// Milliseconds of a duration as Prometheus writes it.
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map(Into::into).map_err(|error| error.to_string())
+}
+
+/// Bytes of a size as Prometheus writes it.
+fn bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).map_err(|error| error.to_string())
+}
+
+/// Severity from which on things are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Prometheus configuration file, offered to the cluster.
+    #[arg(long = "config.file", value_name = "FILE", default_value = "prometheus.yml")]
+    config_file: PathBuf,
+    /// Accept keys of the configuration that Vestal does not support yet: logged, and listed in status.
+    #[arg(long = "config.ignore-unsupported")]
+    config_ignore_unsupported: bool,
+
+    /// Where data is kept.
+    #[arg(long = "storage.tsdb.path", value_name = "DIR", default_value = "data/")]
+    storage_path: PathBuf,
+    /// How long samples are kept.
+    #[arg(long = "storage.tsdb.retention.time", value_name = "DURATION", default_value = "15d", value_parser = duration)]
+    retention_time: Duration,
+    /// How many bytes of samples a node keeps at the most; 0 is no limit.
+    #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE", default_value = "0", value_parser = bytes)]
+    retention_size: u64,
+    /// How many bytes the replicated log may take on disk; at least 16MiB.
+    #[arg(long = "storage.log.size", value_name = "SIZE", default_value = "1GiB", value_parser = bytes)]
+    log_size: u64,
+
+    /// Where the HTTP API answers.
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
+    web_listen_address: String,
+    /// The URL under which the HTTP API is reached from outside.
+    #[arg(long = "web.external-url", value_name = "URL")]
+    web_external_url: Option<String>,
+    /// Allow reload and quit by HTTP request.
+    #[arg(long = "web.enable-lifecycle")]
+    web_enable_lifecycle: bool,
+    /// Accept remote writes; on by default, because a cluster is written to.
+    #[arg(long = "web.enable-remote-write-receiver", value_name = "BOOL", default_value_t = true, num_args = 0..=1,
+          default_missing_value = "true", action = ArgAction::Set)]
+    web_enable_remote_write_receiver: bool,
+
+    /// How long a query may run.
+    #[arg(long = "query.timeout", value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    query_timeout: Duration,
+    /// How many queries run at once; further ones wait.
+    #[arg(long = "query.max-concurrency", value_name = "N", default_value_t = 20)]
+    query_max_concurrency: usize,
+    /// How many samples a query may hold in memory.
+    #[arg(long = "query.max-samples", value_name = "N", default_value_t = 50_000_000)]
+    query_max_samples: usize,
+    /// How far back a selector looks for a sample.
+    #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    query_lookback_delta: Duration,
+    /// How long a default query waits for leaders before it answers 503.
+    #[arg(long = "query.consistency-timeout", value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    query_consistency_timeout: Duration,
+
+    /// A name for people; tells clusters apart in logs.
+    #[arg(long = "cluster.name", value_name = "NAME", default_value = "")]
+    cluster_name: String,
+    /// Names of the nodes that form the cluster, comma-separated, the same on all of them.
+    #[arg(long = "cluster.initial-members", value_name = "NAMES", value_delimiter = ',')]
+    cluster_initial_members: Vec<String>,
+    /// Another node's cluster address; repeatable.
+    #[arg(long = "cluster.peer", value_name = "HOST:PORT")]
+    cluster_peers: Vec<String>,
+    /// Where peers reach this node (gRPC); gossip uses the next port, TCP and UDP.
+    #[arg(long = "cluster.listen-address", value_name = "ADDRESS", default_value = "0.0.0.0:9390")]
+    cluster_listen_address: SocketAddr,
+    /// What peers are told instead of the listen address.
+    #[arg(long = "cluster.advertise-address", value_name = "HOST:PORT")]
+    cluster_advertise_address: Option<String>,
+    /// Number of data shards; in force only when the cluster is formed.
+    #[arg(long = "cluster.shards", value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cluster_shards: u32,
+    /// How often leaders show that they live.
+    #[arg(long = "cluster.heartbeat", value_name = "DURATION", default_value = "150ms", value_parser = duration)]
+    cluster_heartbeat: Duration,
+    /// How long a leader may be silent before others campaign; at least twice the heartbeat.
+    #[arg(long = "cluster.election-timeout", value_name = "DURATION", default_value = "450ms", value_parser = duration)]
+    cluster_election_timeout: Duration,
+    /// Allow a cluster address that is not loopback although peers are not authenticated yet.
+    #[arg(long = "cluster.insecure")]
+    cluster_insecure: bool,
+    /// This node's name; the host's name by default.
+    #[arg(long = "node.name", value_name = "NAME")]
+    node_name: Option<String>,
+    /// Write the process id here at each start.
+    #[arg(long = "node.pid-file", value_name = "FILE")]
+    node_pid_file: Option<PathBuf>,
+
+    /// Severity from which on things are logged.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: LogLevel,
+    /// How log lines are written.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
+    pub(crate) log_format: LogFormat,
+}
+
+impl ServeArgs {
+    /// Flag names without dashes and their values, for `/api/v1/status/flags`.
+    fn flags(&self) -> BTreeMap<String, String> {
+        let duration = |span: Duration| {
+            scrape::config::format_duration(model::DurationMs(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+        };
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        [
+            ("config.file", self.config_file.display().to_string()),
+            ("config.ignore-unsupported", self.config_ignore_unsupported.to_string()),
+            ("storage.tsdb.path", self.storage_path.display().to_string()),
+            ("storage.tsdb.retention.time", duration(self.retention_time)),
+            ("storage.tsdb.retention.size", format!("{}B", self.retention_size)),
+            ("storage.log.size", format!("{}B", self.log_size)),
+            ("web.listen-address", self.web_listen_address.clone()),
+            ("web.external-url", text(&self.web_external_url)),
+            ("web.enable-lifecycle", self.web_enable_lifecycle.to_string()),
+            ("web.enable-remote-write-receiver", self.web_enable_remote_write_receiver.to_string()),
+            ("query.timeout", duration(self.query_timeout)),
+            ("query.max-concurrency", self.query_max_concurrency.to_string()),
+            ("query.max-samples", self.query_max_samples.to_string()),
+            ("query.lookback-delta", duration(self.query_lookback_delta)),
+            ("query.consistency-timeout", duration(self.query_consistency_timeout)),
+            ("cluster.name", self.cluster_name.clone()),
+            ("cluster.initial-members", self.cluster_initial_members.join(",")),
+            ("cluster.peer", self.cluster_peers.join(",")),
+            ("cluster.listen-address", self.cluster_listen_address.to_string()),
+            ("cluster.advertise-address", text(&self.cluster_advertise_address)),
+            ("cluster.shards", self.cluster_shards.to_string()),
+            ("cluster.heartbeat", duration(self.cluster_heartbeat)),
+            ("cluster.election-timeout", duration(self.cluster_election_timeout)),
+            ("cluster.insecure", self.cluster_insecure.to_string()),
+            ("node.name", text(&self.node_name)),
+            ("log.level", format!("{:?}", self.log_level).to_lowercase()),
+            ("log.format", format!("{:?}", self.log_format).to_lowercase()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn into_options(self) -> anyhow::Result<ServeOptions> {
+        let flags = self.flags();
+        let clustered = !self.cluster_initial_members.is_empty() || !self.cluster_peers.is_empty();
+        if clustered && !self.cluster_insecure && !self.cluster_listen_address.ip().is_loopback() {
+            anyhow::bail!(
+                "--cluster.listen-address: {} is not loopback and peers are not authenticated yet; \
+                 give --cluster.insecure if everyone who can reach it is trusted",
+                self.cluster_listen_address
+            );
+        }
+        if self.log_size < 16 << 20 {
+            anyhow::bail!("--storage.log.size: {} bytes are too few; at least 16MiB", self.log_size);
+        }
+        if self.cluster_election_timeout < self.cluster_heartbeat * 2 {
+            anyhow::bail!("--cluster.election-timeout: must be at least twice --cluster.heartbeat");
+        }
+        // Prometheus takes ":9090" for every interface.
+        let web = match self.web_listen_address.strip_prefix(':') {
+            Some(port) => format!("0.0.0.0:{port}"),
+            None => self.web_listen_address,
+        };
+        let web_listen_address = web
+            .parse()
+            .with_context(|| format!("--web.listen-address: {web:?} is not an address; give IP:PORT or :PORT"))?;
+        let node_name = match self.node_name {
+            Some(name) => name,
+            None => hostname().context("--node.name: not given, and the host's name cannot be read")?,
+        };
+        let members = &self.cluster_initial_members;
+        if !members.is_empty() && self.cluster_peers.is_empty() && members.len() > 1 {
+            anyhow::bail!("--cluster.peer: name at least one other node's cluster address");
+        }
+        Ok(ServeOptions {
+            config_file: self.config_file,
+            ignore_unsupported: self.config_ignore_unsupported,
+            data: self.storage_path,
+            retention_time: self.retention_time,
+            retention_size: self.retention_size,
+            log_size: self.log_size,
+            web_listen_address,
+            web_external_url: self.web_external_url,
+            enable_lifecycle: self.web_enable_lifecycle,
+            enable_remote_write_receiver: self.web_enable_remote_write_receiver,
+            query_timeout: self.query_timeout,
+            query_max_concurrency: self.query_max_concurrency,
+            query_max_samples: self.query_max_samples,
+            query_lookback_delta: self.query_lookback_delta,
+            query_consistency_timeout: self.query_consistency_timeout,
+            cluster_name: self.cluster_name,
+            clustered,
+            initial_members: self.cluster_initial_members,
+            peers: self.cluster_peers,
+            cluster_listen_address: self.cluster_listen_address,
+            cluster_advertise_address: self.cluster_advertise_address,
+            shards: self.cluster_shards,
+            heartbeat: self.cluster_heartbeat,
+            election_timeout: self.cluster_election_timeout,
+            node_name,
+            pid_file: self.node_pid_file,
+            flags,
+        })
+    }
+}
+
+/// The host's name, as the kernel says.
+pub(crate) fn hostname() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned())
+}
+
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    crate::logging::start(args.log_level, args.log_format);
+    server::run(args.into_options()?)
+}

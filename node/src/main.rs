@@ -1,0 +1,7 @@
+//! The binary `vestal`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    node::cli::main()
+}
