@@ -8,16 +8,25 @@
 
 pub mod config;
 pub mod exposition;
+mod fetch;
 mod names;
 pub mod relabel;
 pub mod schedule;
+mod scraper;
 mod series;
 pub mod target;
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod testing;
 
+pub use config::ScrapeConfig;
+pub use fetch::ScrapeError;
+pub use schedule::{Assignment, MissedReason, MissedSlots};
+pub use scraper::{Health, Outcome, Scraper, ScraperOptions, ScraperOutput, ScraperPorts, TargetStatus};
 pub use series::MetricMetadata;
+pub use target::{Target, TargetGroup, TargetSet};
 
 /// How many dropped targets of one configuration are remembered at most.
 pub const DROPPED_TARGETS_MAX: usize = 10_000;

@@ -103,6 +103,8 @@ struct Entry {
 /// The schedule of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
+    /// How late a slot may be begun that fell due while nobody led.
+    grace: DurationMs,
     entries: BTreeMap<Arc<SourceKey>, Entry>,
     due: BTreeSet<(TimestampMs, Arc<SourceKey>)>,
 }
@@ -129,6 +131,13 @@ pub fn scrape_timestamp(
 }
 
 impl Schedule {
+    /// A schedule without targets. A slot that fell due at most `grace` before its target came here, and is not
+    /// recorded, is begun late instead of being missed: so a handover that takes less costs no slot.
+    #[must_use]
+    pub fn new(grace: DurationMs) -> Schedule {
+        Schedule { grace, ..Schedule::default() }
+    }
+
     /// When something is due next.
     #[must_use]
     pub fn wake_at(&self) -> Option<TimestampMs> {
@@ -188,7 +197,11 @@ impl Schedule {
                 }
                 None => {
                     let last = assignment.last_slot;
-                    let next = slot_after(last.map_or(now, |last| last.max(now)), offset, interval);
+                    let mut next = slot_after(last.map_or(now, |last| last.max(now)), offset, interval);
+                    let newest = next.minus(interval);
+                    if last.is_some_and(|last| newest > last) && newest.plus(self.grace) >= now {
+                        next = newest;
+                    }
                     if let Some(last) = last {
                         effects.extend(passed_over(&target, offset, last, next, MissedReason::NoLeader));
                     }

@@ -80,7 +80,7 @@ pub struct FileSdConfig {
 }
 
 /// One section of `scrape_configs`, checked by [`ScrapeConfig::check`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeConfig {
     /// `job_name`; unique.
     pub job_name: String,
@@ -175,5 +175,18 @@ impl ScrapeConfig {
             static_configs: Vec::new(),
             file_sd_configs: Vec::new(),
         }
+    }
+
+    /// Whether a target is scraped alike under both: which targets there are does not matter.
+    pub(crate) fn scrapes_like(&self, other: &ScrapeConfig) -> bool {
+        let scraping = |config: &ScrapeConfig| ScrapeConfig {
+            static_configs: Vec::new(),
+            file_sd_configs: Vec::new(),
+            relabel_configs: Vec::new(),
+            keep_dropped_targets: 0,
+            limits: ScrapeLimits { targets: 0, ..config.limits },
+            ..config.clone()
+        };
+        scraping(self) == scraping(other)
     }
 }

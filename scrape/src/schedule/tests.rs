@@ -68,6 +68,14 @@ fn a_handover_within_one_interval_misses_nothing() {
 }
 
 #[test]
+fn a_new_leader_begins_a_slot_late_that_only_just_fell_due() {
+    let mut s = Schedule::new(DurationMs(500));
+    let effects = step(&mut s, at(7, 400), assigned(Some(4)));
+    assert_eq!(effects, ["missed 5-6 (2) no leader", "scrape 7"]);
+    assert_eq!(s.wake_at(), Some(at(8, 0)));
+}
+
+#[test]
 fn a_recorded_slot_ahead_of_the_clock_is_not_begun_again() {
     let mut s = Schedule::default();
     assert!(step(&mut s, at(3, 0), assigned(Some(5))).is_empty());
@@ -107,7 +115,9 @@ fn a_target_that_stays_keeps_its_rhythm_and_one_that_goes_is_forgotten() {
 
 #[test]
 fn a_timestamp_is_the_slots_own_unless_the_scrape_began_late() {
-    let stamp = |late: i64, last| scrape_timestamp(TimestampMs(100), TimestampMs(100 + late), DurationMs(1_000), last).0;
+    let stamp = |late: i64, last| {
+        scrape_timestamp(TimestampMs(100), TimestampMs(100 + late), DurationMs(1_000), last).0
+    };
     assert_eq!(stamp(0, None), 100);
     assert_eq!(stamp(2, None), 100);
     assert_eq!(stamp(3, None), 103);

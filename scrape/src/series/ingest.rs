@@ -209,7 +209,10 @@ impl Run<'_> {
             return Err(format!("more than {max} series in one target; split it, or drop at the exporter"));
         }
         // Never seen until its first sample is in.
-        self.cache.lines.add(hash, text, kind, 0).ok_or_else(|| "more than 4GiB of series text in one target".to_owned())
+        self.cache
+            .lines
+            .add(hash, text, kind, 0)
+            .ok_or_else(|| "more than 4GiB of series text in one target".to_owned())
     }
 
     fn metadata(&mut self, line: &[u8], kind: LineKind) -> Result<LineId, String> {
@@ -262,9 +265,14 @@ impl Run<'_> {
                 return;
             }
             Some(timestamp) => {
-                let newest = self.newest.entry(slot).or_insert(timestamp);
-                let late = timestamp < *newest;
-                *newest = timestamp.max(*newest);
+                let newest = self.newest.insert(slot, timestamp);
+                let late = newest.is_some_and(|newest| timestamp < newest);
+                if late {
+                    self.newest.extend(newest.map(|newest| (slot, newest)));
+                } else if newest == Some(timestamp) {
+                    self.found.duplicates += 1;
+                    return;
+                }
                 self.found.timed.push(TimedSample { timestamp, late, slot, value });
                 if track {
                     self.cache.tracked.insert(slot, scrape);
@@ -303,7 +311,8 @@ impl Run<'_> {
                     Ok(id) => id,
                     Err(hash) => {
                         let labels = sample.labels.iter().map(|(name, value)| (name, value));
-                        let kind = self.cache.kind_of_series(&sample.name, labels).map_err(|e| e.to_string())?;
+                        let kind =
+                            self.cache.kind_of_series(&sample.name, labels).map_err(|e| e.to_string())?;
                         self.add(hash, &key, kind)?
                     }
                 };

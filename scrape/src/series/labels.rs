@@ -18,7 +18,9 @@ pub(crate) enum SeriesError {
     Repeated(String),
     #[error("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {limit})")]
     Count { metric: String, count: u64, limit: u64 },
-    #[error("label_name_length_limit exceeded (metric: {metric}, label name: {name}, length: {length}, limit: {limit})")]
+    #[error(
+        "label_name_length_limit exceeded (metric: {metric}, label name: {name}, length: {length}, limit: {limit})"
+    )]
     NameLength { metric: String, name: String, length: u64, limit: u64 },
     #[error(
         "label_value_length_limit exceeded (metric: {metric}, label name: {name}, value: {value}, length: {length}, \

@@ -117,10 +117,6 @@ impl SeriesCache {
         &self.table
     }
 
-    pub(crate) fn target(&self) -> &Arc<Target> {
-        &self.target
-    }
-
     /// The slots of the synthetic series that are not in the present row by the target's own doing.
     pub(crate) fn synthetic(&self) -> impl Iterator<Item = (usize, SlotId)> {
         let free = |(_, slot): &(usize, &SlotId)| self.slot_seen[**slot as usize] != self.scrape;
@@ -172,7 +168,8 @@ impl SeriesCache {
         }
         // While a target fails, only its last try counts, or it could fail itself into all our memory.
         let keep_from = if self.scrape == self.flushed { self.flushed } else { self.scrape - 1 };
-        let (old_table, old_lines) = (std::mem::replace(&mut self.table, new_table()), std::mem::take(&mut self.lines));
+        let (old_table, old_lines) =
+            (std::mem::replace(&mut self.table, new_table()), std::mem::take(&mut self.lines));
         let old_seen = std::mem::take(&mut self.slot_seen);
         let old_tracked = std::mem::take(&mut self.tracked);
         self.by_labels.clear();

@@ -1,0 +1,199 @@
+//! One target's scrapes: fetch, read, put together.
+
+use super::outcome::{Outcome, Scrape, rows};
+use super::status::{Health, TargetStatus};
+use super::{ScraperOptions, ScraperPorts};
+use crate::exposition::BodyFormat;
+use crate::fetch::{Client, ClientPorts, Reply, ScrapeError};
+use crate::schedule::scrape_timestamp;
+use crate::series::{Body, Ingested, MetricMetadata, SeriesCache};
+use crate::target::Target;
+use model::{Term, TimestampMs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// From this size on a body is read outside the async threads, in bytes.
+const BLOCKING_BODY_BYTES: usize = 1 << 20;
+
+/// A target under scrape.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) target: Arc<Target>,
+    ports: ScraperPorts,
+    /// Held for the length of a scrape; there is one at a time.
+    client: tokio::sync::Mutex<Client>,
+    memory: Mutex<Memory>,
+    status: Mutex<TargetStatus>,
+    /// Becomes true when nobody wants its outcome any more.
+    gone: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    cache: SeriesCache,
+    last_timestamp: Option<TimestampMs>,
+}
+
+/// A panic while a lock was held leaves nothing half done that the next scrape would not replace.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Job {
+    pub(super) fn new(
+        target: Arc<Target>,
+        last_timestamp: Option<TimestampMs>,
+        ports: &ScraperPorts,
+        options: &ScraperOptions,
+    ) -> Job {
+        let client_ports = ClientPorts {
+            clock: ports.clock.clone(),
+            net: ports.net.clone(),
+            fs: ports.fs.clone(),
+            spawner: ports.spawner.clone(),
+        };
+        let cache = SeriesCache::new(target.clone(), options.series_max);
+        Job {
+            client: tokio::sync::Mutex::new(Client::new(
+                target.clone(),
+                client_ports,
+                options.body_bytes_max,
+            )),
+            memory: Mutex::new(Memory { cache, last_timestamp }),
+            status: Mutex::new(TargetStatus::new(target.clone())),
+            gone: watch::Sender::new(false),
+            ports: ports.clone(),
+            target,
+        }
+    }
+
+    /// Gives a scrape under way up.
+    pub(super) fn give_up(&self) {
+        self.gone.send_replace(true);
+    }
+
+    /// The timestamp of its newest row.
+    pub(super) fn last_timestamp(&self) -> Option<TimestampMs> {
+        lock(&self.memory).last_timestamp
+    }
+
+    pub(super) fn status(&self) -> TargetStatus {
+        lock(&self.status).clone()
+    }
+
+    pub(super) fn metadata(&self) -> Vec<MetricMetadata> {
+        lock(&self.memory).cache.metadata()
+    }
+
+    /// Scrapes for a slot; `None` if nobody wants the outcome any more.
+    pub(super) async fn scrape(self: Arc<Self>, slot: TimestampMs, term: Term) -> Option<Outcome> {
+        let mut gone = self.gone.subscribe();
+        let begun = self.ports.clock.now();
+        let begun_monotonic = self.ports.clock.monotonic();
+        let fetched = tokio::select! {
+            fetched = self.fetch() => fetched,
+            _ = gone.wait_for(|gone| *gone) => return None,
+        };
+        let duration = self.ports.clock.monotonic().saturating_sub(begun_monotonic);
+        let timestamp =
+            scrape_timestamp(slot, begun, self.target.interval, lock(&self.memory).last_timestamp);
+        let body_bytes = fetched.as_ref().map_or(0, |reply| reply.body.len() as u64);
+        let scrape = Ended { slot, term, timestamp, begun, duration, body_bytes };
+        if body_bytes as usize <= BLOCKING_BODY_BYTES {
+            return Some(self.read(fetched, &scrape));
+        }
+        let (job, found) = (self.clone(), Arc::new(Mutex::new(None)));
+        let result = found.clone();
+        let work = move || *lock(&result) = Some(job.read(fetched, &scrape));
+        self.ports.spawner.blocking("read a large body", Box::new(work)).await;
+        lock(&found).take()
+    }
+
+    async fn fetch(&self) -> Result<Reply, String> {
+        if let Some(error) = &self.target.forced_error {
+            return Err(error.clone());
+        }
+        let mut client = self.client.lock().await;
+        let timeout = Duration::from(self.target.timeout);
+        let fetched = tokio::time::timeout(timeout, client.get()).await;
+        let late = |_| ScrapeError::Deadline { url: self.target.url.to_string() };
+        fetched.map_err(late).and_then(|result| result).map_err(|error| error.to_string())
+    }
+
+    fn read(&self, fetched: Result<Reply, String>, ended: &Ended) -> Outcome {
+        let mut memory = lock(&self.memory);
+        let memory = &mut *memory;
+        memory.cache.settle();
+        let fallback = self.target.config.fallback_scrape_protocol;
+        let mut found = match fetched {
+            Err(error) => Ingested { error: Some(error), ..memory.cache.ingest_nothing() },
+            // As in Prometheus, a target may have nothing to say, and then need not say how.
+            Ok(reply) if reply.body.is_empty() => {
+                self.ingest(memory, reply, BodyFormat::PrometheusText, ended)
+            }
+            Ok(reply) => match BodyFormat::of_content_type(&reply.content_type, fallback) {
+                Ok(format) => self.ingest(memory, reply, format, ended),
+                Err(error) => Ingested { error: Some(error.to_string()), ..memory.cache.ingest_nothing() },
+            },
+        };
+        let up = found.error.is_none();
+        let scrape = Scrape {
+            target: &self.target,
+            slot: ended.slot,
+            timestamp: ended.timestamp,
+            duration: ended.duration,
+            up,
+            body_bytes: ended.body_bytes,
+        };
+        let rows = rows(&memory.cache, &scrape, &mut found);
+        memory.last_timestamp = Some(ended.timestamp);
+        let last_error = found.error.take();
+        *lock(&self.status) = TargetStatus {
+            target: self.target.clone(),
+            health: if up { Health::Up } else { Health::Down },
+            last_error: last_error.clone().unwrap_or_default(),
+            last_scrape: Some(ended.begun),
+            last_duration: ended.duration,
+            last_slot: Some(ended.slot),
+            samples_scraped: found.scraped,
+        };
+        if found.duplicates > 0 || found.out_of_bounds > 0 {
+            tracing::warn!(
+                url = %self.target.url,
+                duplicates = found.duplicates,
+                out_of_bounds = found.out_of_bounds,
+                "samples of a scrape were dropped"
+            );
+        }
+        Outcome {
+            source: self.target.source.clone(),
+            term: ended.term,
+            slot: ended.slot,
+            timestamp: ended.timestamp,
+            rows,
+            up,
+            last_error,
+            duration: ended.duration,
+            samples_scraped: found.scraped,
+            samples_post_relabel: found.added,
+            series_added: found.series_added,
+            body_bytes: ended.body_bytes,
+        }
+    }
+
+    fn ingest(&self, memory: &mut Memory, mut reply: Reply, format: BodyFormat, ended: &Ended) -> Ingested {
+        memory.cache.ingest(Body { bytes: &mut reply.body, format, timestamp: ended.timestamp })
+    }
+}
+
+/// The frame of a scrape whose body is here.
+#[derive(Clone, Copy)]
+struct Ended {
+    slot: TimestampMs,
+    term: Term,
+    timestamp: TimestampMs,
+    begun: TimestampMs,
+    duration: Duration,
+    body_bytes: u64,
+}

@@ -1,0 +1,353 @@
+use super::*;
+use crate::config::{BasicAuth, ScrapeConfig, Secret};
+use crate::target::{TargetGroup, TargetSet};
+use crate::testing::{TestNet, ok, ports, respond, respond_slowly};
+use model::{Row, RowKind, Value, is_stale_nan};
+
+/// A scraper of the targets `addresses`, every 10 s with a time-out of 1 s.
+fn start(net: &Arc<TestNet>, addresses: &[&str], change: impl FnOnce(&mut ScrapeConfig)) -> Running {
+    let targets = targets(addresses, change);
+    let (scraper, outputs) = Scraper::start(ports(net.clone()), ScraperOptions::default(), Term(7));
+    scraper.set_targets(targets.iter().map(assigned).collect());
+    Running { scraper, outputs, targets }
+}
+
+fn targets(addresses: &[&str], change: impl FnOnce(&mut ScrapeConfig)) -> Vec<Arc<Target>> {
+    let mut config = ScrapeConfig::new("j");
+    config.scrape_interval = DurationMs(10_000);
+    config.scrape_timeout = DurationMs(1_000);
+    change(&mut config);
+    let group = TargetGroup::of_addresses("0", addresses.iter().copied());
+    TargetSet::build(&Arc::new(config), &[group]).active
+}
+
+fn assigned(target: &Arc<Target>) -> Assignment {
+    Assignment { target: target.clone(), last_slot: None, last_timestamp: None }
+}
+
+struct Running {
+    scraper: Scraper,
+    outputs: mpsc::Receiver<ScraperOutput>,
+    targets: Vec<Arc<Target>>,
+}
+
+impl Running {
+    /// The next outcome.
+    async fn next(&mut self) -> Outcome {
+        loop {
+            match self.outputs.recv().await.expect("the scraper runs") {
+                ScraperOutput::Outcome(outcome) => return *outcome,
+                ScraperOutput::Missed(_) => {}
+            }
+        }
+    }
+}
+
+/// The value of a series of a row, by its name.
+fn value(row: &Row, name: &str) -> Option<f64> {
+    row.cells.iter().find_map(|(slot, value)| {
+        let labels = row.table.get(*slot).expect("a slot of the table");
+        match value {
+            Value::Float(value) if labels.metric_name() == name => Some(*value),
+            _ => None,
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_is_one_whole_row_with_five_synthetic_series() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\nn 6\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let outcome = running.next().await;
+    assert_eq!(outcome.last_error, None);
+    assert_eq!((outcome.term, outcome.up), (Term(7), true));
+    assert_eq!(outcome.timestamp, outcome.slot);
+    assert_eq!(outcome.slot.0.rem_euclid(10_000), running.targets[0].offset().0 as i64);
+    let row = &outcome.rows[0];
+    assert_eq!(row.kind, RowKind::Whole { slot: outcome.slot });
+    let names = [
+        "m",
+        "n",
+        "up",
+        "scrape_samples_scraped",
+        "scrape_samples_post_metric_relabeling",
+        "scrape_series_added",
+    ];
+    let values: Vec<_> = names.iter().map(|name| value(row, name)).collect();
+    assert_eq!(values, [Some(5.0), Some(6.0), Some(1.0), Some(2.0), Some(2.0), Some(2.0)]);
+    assert!(value(row, "scrape_duration_seconds").is_some());
+    assert_eq!(row.cells.len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_follow_each_other_over_one_connection() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let first = running.next().await;
+    let second = running.next().await;
+    assert_eq!(second.slot.0 - first.slot.0, 10_000);
+    assert_eq!(second.series_added, 0);
+    assert_eq!(net.connects(), 1);
+    assert!(Arc::ptr_eq(&first.rows[0].table, &second.rows[0].table));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_closed_meanwhile_is_made_anew() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n").closing()))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    assert!(running.next().await.up);
+    assert!(running.next().await.up);
+    assert_eq!(net.connects(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_nobody_listens_at_is_down_and_its_row_is_synthetic_only() {
+    let mut running = start(&TestNet::new([]), &["a:1"], |_| {});
+    let outcome = running.next().await;
+    let error = outcome.last_error.expect("an error");
+    assert!(error.starts_with("Get \"http://a:1/metrics\": dial tcp a:1: "), "{error}");
+    assert_eq!(value(&outcome.rows[0], "up"), Some(0.0));
+    assert_eq!(outcome.rows[0].cells.len(), 5);
+    assert_eq!(running.scraper.status()[0].health, Health::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_target_ends_at_its_timeout() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n").after(Duration::from_secs(5))))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let outcome = running.next().await;
+    assert_eq!(outcome.last_error.as_deref(), Some("Get \"http://a:1/metrics\": context deadline exceeded"));
+    assert!(outcome.duration < Duration::from_millis(1_100), "{:?}", outcome.duration);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_never_ends_ends_at_its_timeout() {
+    let net = TestNet::new([("a:1", respond_slowly("m 5\n", Duration::from_millis(100)))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let outcome = running.next().await;
+    assert!(outcome.last_error.is_some_and(|error| error.contains("deadline exceeded")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_target_holds_nobody_up() {
+    let slow = respond(|_| ok("m 5\n").after(Duration::from_secs(60)));
+    let net = TestNet::new([("a:1", slow), ("b:1", respond(|_| ok("m 5\n")))]);
+    let mut running = start(&net, &["a:1", "b:1"], |_| {});
+    let outcomes = [running.next().await, running.next().await, running.next().await, running.next().await];
+    let up = outcomes.iter().filter(|outcome| outcome.up).count();
+    assert_eq!(up, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_oversized_body_fails_the_scrape() {
+    let net = TestNet::new([("a:1", respond(|_| ok(&"m 5\n".repeat(1_000))))]);
+    let mut running = start(&net, &["a:1"], |c| c.limits.body_size = crate::config::ByteSize(100));
+    assert_eq!(running.next().await.last_error.as_deref(), Some("body size limit exceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gzip_bomb_fails_the_scrape() {
+    let net = TestNet::new([("a:1", respond(|_| ok(&"m 5\n".repeat(1_000_000)).gzip()))]);
+    let mut running = start(&net, &["a:1"], |c| c.limits.body_size = crate::config::ByteSize(1 << 20));
+    assert_eq!(running.next().await.last_error.as_deref(), Some("body size limit exceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_packed_body_is_asked_for_and_unpacked() {
+    let answer = |request: &str| {
+        if request.contains("accept-encoding: gzip") { ok("m 5\n").gzip() } else { ok("not packed") }
+    };
+    let mut running = start(&TestNet::new([("a:1", respond(answer))]), &["a:1"], |_| {});
+    assert_eq!(value(&running.next().await.rows[0], "m"), Some(5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_is_followed_and_a_circle_is_not() {
+    let round = |request: &str| match request.split(' ').nth(1) {
+        Some("/metrics") => ok("").status("302 Found").header("Location: /there"),
+        _ => ok("").status("302 Found").header("Location: /metrics"),
+    };
+    let once = |request: &str| match request.split(' ').nth(1) {
+        Some("/metrics") => ok("").status("301 Moved").header("Location: http://c:1/m"),
+        _ => ok("m 1\n"),
+    };
+    let net = TestNet::new([("a:1", respond(round)), ("b:1", respond(once)), ("c:1", respond(once))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let error = running.next().await.last_error.expect("an error");
+    assert_eq!(error, "Get \"http://a:1/there\": redirected in a circle");
+    let mut running = start(&net, &["b:1"], |_| {});
+    assert!(running.next().await.up);
+    let mut running = start(&net, &["b:1"], |c| c.follow_redirects = false);
+    let error = running.next().await.last_error.expect("an error");
+    assert_eq!(error, "server returned HTTP status 301 Moved Permanently");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ever_new_redirects_end_after_ten() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let deeper = move |_: &str| {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        ok("").status("302 Found").header(&format!("Location: /{n}"))
+    };
+    let mut running = start(&TestNet::new([("a:1", respond(deeper))]), &["a:1"], |_| {});
+    assert!(
+        running.next().await.last_error.is_some_and(|error| error.ends_with("stopped after 10 redirects"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_other_than_200_is_named() {
+    let net = TestNet::new([("a:1", respond(|_| ok("").status("404 Not Found")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let error = running.next().await.last_error.expect("an error");
+    assert_eq!(error, "server returned HTTP status 404 Not Found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_text_names_its_line_and_costs_the_whole_scrape() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\nbroken{\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let outcome = running.next().await;
+    assert!(outcome.last_error.is_some_and(|error| error.starts_with("line 2: expected label name")));
+    assert_eq!(value(&outcome.rows[0], "m"), None);
+    assert_eq!(value(&outcome.rows[0], "scrape_samples_scraped"), Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_speaks_no_http_is_down() {
+    let net = TestNet::new([("a:1", respond(|_| ok("").raw("SSH-2.0-OpenSSH_9.2\r\n\r\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    assert!(!running.next().await.up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_content_type_fails_the_scrape() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n").content_type("text/html")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let error = running.next().await.last_error.expect("an error");
+    assert!(error.starts_with("received unsupported Content-Type \"text/html\""), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_go_to_the_target_alone() {
+    let answer = |request: &str| {
+        let known = request.contains("authorization: Basic dTpw");
+        let first = request.contains("host: a:1");
+        match (first, known) {
+            (true, true) => ok("").status("302 Found").header("Location: http://b:1/m"),
+            (false, false) => ok("m 1\n"),
+            _ => ok("").status("401 Unauthorized"),
+        }
+    };
+    let net = TestNet::new([("a:1", respond(answer)), ("b:1", respond(answer))]);
+    let secret = |text: &str| Secret::Inline(text.to_owned());
+    let auth = BasicAuth { username: secret("u"), password: secret("p") };
+    let mut running = start(&net, &["a:1"], |c| c.basic_auth = Some(auth));
+    assert_eq!(running.next().await.last_error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_file_of_a_secret_fails_its_target() {
+    let secret = |path: &str| Secret::File(path.to_owned());
+    let auth = BasicAuth { username: secret("/nowhere/u"), password: secret("/nowhere/p") };
+    let net = TestNet::new([("a:1", respond(|_| ok("m 1\n")))]);
+    let mut running = start(&net, &["a:1"], |c| c.basic_auth = Some(auth));
+    let error = running.next().await.last_error.expect("an error");
+    assert!(error.starts_with("unable to read file /nowhere/u: "), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_with_their_own_time_are_partial_rows_in_order() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5 2000\nn 6 1000\nn 7 500\no 8\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let rows = running.next().await.rows;
+    let times: Vec<i64> = rows[1..].iter().map(|row| row.timestamp.0).collect();
+    assert_eq!(times, [1000, 2000, 500]);
+    assert!(rows[1..].iter().all(|row| row.kind == RowKind::Partial));
+    assert_eq!(value(&rows[0], "o"), Some(8.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tracked_series_with_its_own_time_gets_its_stale_marker() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let answer = move |_: &str| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => ok("m 5 2000\n"),
+        _ => ok("n 1\n"),
+    };
+    let net = TestNet::new([("a:1", respond(answer))]);
+    let mut running = start(&net, &["a:1"], |c| c.track_timestamps_staleness = true);
+    let _ = running.next().await;
+    let rows = running.next().await.rows;
+    assert_eq!(rows[1].kind, RowKind::Partial);
+    assert!(value(&rows[1], "m").is_some_and(is_stale_nan));
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_lets_what_is_under_way_come_out() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n").after(Duration::from_millis(500))))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let _ = running.next().await;
+    tokio::time::sleep(Duration::from_millis(9_600)).await; // into the next scrape
+    running.scraper.drain();
+    assert!(running.next().await.up);
+    assert!(running.outputs.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_gives_up_what_is_under_way() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n").after(Duration::from_millis(500))))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let _ = running.next().await;
+    tokio::time::sleep(Duration::from_millis(9_600)).await;
+    running.scraper.stop();
+    assert!(running.outputs.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_leaves_is_scraped_no_more_and_one_that_stays_keeps_its_memory() {
+    let answer = || respond(|_| ok("m 5\n"));
+    let net = TestNet::new([("a:1", answer()), ("b:1", answer())]);
+    let mut running = start(&net, &["a:1", "b:1"], |_| {});
+    let _ = (running.next().await, running.next().await);
+    running.scraper.set_targets(targets(&["b:1"], |_| {}).iter().map(assigned).collect());
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let outcomes = [running.next().await, running.next().await];
+    assert!(outcomes.iter().all(|o| o.source == running.targets[1].source && o.series_added == 0));
+    assert_eq!(running.scraper.status().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_takes_over_says_what_was_missed() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n")))]);
+    let mut running = start(&net, &[], |_| {});
+    let target = targets(&["a:1"], |_| {}).remove(0);
+    let now = ports(net.clone()).clock.now();
+    let slot = now.0 - (now.0 - target.offset().0 as i64).rem_euclid(10_000) - 50_000;
+    let last_slot = Some(TimestampMs(slot));
+    running.scraper.set_targets(vec![Assignment { target, last_slot, last_timestamp: last_slot }]);
+    let Some(ScraperOutput::Missed(missed)) = running.outputs.recv().await else { panic!("missed first") };
+    assert_eq!(missed.from.0, slot + 10_000);
+    assert!(missed.slots >= 4);
+    let outcome = running.next().await;
+    assert_eq!(outcome.slot, missed.to.plus(DurationMs(10_000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_the_target_limit_nothing_is_fetched() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n"))), ("b:1", respond(|_| ok("m 5\n")))]);
+    let mut running = start(&net, &["a:1", "b:1"], |c| c.limits.targets = 1);
+    let error = running.next().await.last_error.expect("an error");
+    assert_eq!(error, "target_limit exceeded (number of targets: 2, limit: 1)");
+    assert_eq!(net.connects(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_and_metadata_show_the_last_scrape() {
+    let net = TestNet::new([("a:1", respond(|_| ok("# TYPE m gauge\nm 5\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let outcome = running.next().await;
+    let status = &running.scraper.status()[0];
+    assert_eq!((status.health, status.last_slot), (Health::Up, Some(outcome.slot)));
+    let metadata = running.scraper.metadata(&outcome.source);
+    assert_eq!(metadata[0].kind.as_str(), "gauge");
+}

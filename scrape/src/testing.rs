@@ -1,0 +1,286 @@
+//! Ports for tests: targets that answer out of memory, in the time of the test.
+
+use crate::ScraperPorts;
+use flate2::{Compression, write::GzEncoder};
+use model::{
+    BoxFuture, ClientIo, Clock, DatagramSocket, File, Fs, Listener, Net, OpenOptions, Spawner, TimestampMs,
+};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+
+/// The test's time, which tokio can pause and move.
+#[derive(Debug)]
+struct TestClock;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock of the tests, and tokio's is the one they move"
+)]
+fn since_start() -> Duration {
+    thread_local!(static START: tokio::time::Instant = tokio::time::Instant::now());
+    START.with(|start| start.elapsed())
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(1_700_000_000_000 + since_start().as_millis() as i64)
+    }
+
+    fn monotonic(&self) -> Duration {
+        since_start()
+    }
+}
+
+#[derive(Debug)]
+struct TestSpawner;
+
+impl Spawner for TestSpawner {
+    fn spawn(&self, _: &'static str, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+
+    fn blocking(&self, _: &'static str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { work() })
+    }
+
+    fn thread(&self, _: &'static str, _: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A file system without files.
+#[derive(Debug)]
+struct NoFiles;
+
+impl Fs for NoFiles {
+    fn open(&self, _: &Path, _: OpenOptions) -> io::Result<Box<dyn File>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn list(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn exists(&self, _: &Path) -> bool {
+        false
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn remove_file(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn remove_dir_all(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+/// One end of a pipe, as the `Net` port hands it out.
+struct Pipe(DuplexStream);
+
+impl futures::io::AsyncRead for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+}
+
+impl futures::io::AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Serves one connection to its end.
+type Handler = Arc<dyn Fn(DuplexStream) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// A network of handlers by address.
+pub(crate) struct TestNet {
+    hosts: BTreeMap<&'static str, Handler>,
+    connects: AtomicUsize,
+}
+
+impl std::fmt::Debug for TestNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.hosts.keys()).finish()
+    }
+}
+
+impl TestNet {
+    pub(crate) fn new<const N: usize>(hosts: [(&'static str, Handler); N]) -> Arc<TestNet> {
+        Arc::new(TestNet { hosts: hosts.into(), connects: AtomicUsize::new(0) })
+    }
+
+    /// How many connections were made.
+    pub(crate) fn connects(&self) -> usize {
+        self.connects.load(Ordering::Relaxed)
+    }
+}
+
+impl Net for TestNet {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn ClientIo>>> {
+        Box::pin(async move {
+            let handler = self.hosts.get(address).ok_or(io::ErrorKind::ConnectionRefused)?;
+            self.connects.fetch_add(1, Ordering::Relaxed);
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            tokio::spawn(handler(theirs));
+            Ok(Box::new(Pipe(ours)) as Box<dyn ClientIo>)
+        })
+    }
+    fn listen(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    fn bind_datagram(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn DatagramSocket>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
+
+pub(crate) fn ports(net: Arc<TestNet>) -> ScraperPorts {
+    ScraperPorts { clock: Arc::new(TestClock), net, fs: Arc::new(NoFiles), spawner: Arc::new(TestSpawner) }
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    status: String,
+    content_type: String,
+    headers: String,
+    body: Vec<u8>,
+    raw: Option<String>,
+    after: Duration,
+    close: bool,
+}
+
+/// 200 with a body in the text format.
+pub(crate) fn ok(body: &str) -> Answer {
+    Answer {
+        status: "200 OK".to_owned(),
+        content_type: "text/plain; version=0.0.4".to_owned(),
+        headers: String::new(),
+        body: body.as_bytes().to_vec(),
+        raw: None,
+        after: Duration::ZERO,
+        close: false,
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(mut self, status: &str) -> Answer {
+        status.clone_into(&mut self.status);
+        self
+    }
+
+    pub(crate) fn content_type(mut self, content_type: &str) -> Answer {
+        content_type.clone_into(&mut self.content_type);
+        self
+    }
+
+    pub(crate) fn header(mut self, line: &str) -> Answer {
+        self.headers.push_str(line);
+        self.headers.push_str("\r\n");
+        self
+    }
+
+    pub(crate) fn gzip(mut self) -> Answer {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&self.body).expect("into memory");
+        self.body = encoder.finish().expect("into memory");
+        self.header("Content-Encoding: gzip")
+    }
+
+    pub(crate) fn after(mut self, pause: Duration) -> Answer {
+        self.after = pause;
+        self
+    }
+
+    /// Closes the connection behind the answer without saying so before.
+    pub(crate) fn closing(mut self) -> Answer {
+        self.close = true;
+        self
+    }
+
+    /// These bytes and nothing else.
+    pub(crate) fn raw(mut self, bytes: &str) -> Answer {
+        self.raw = Some(bytes.to_owned());
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        if let Some(raw) = &self.raw {
+            return raw.as_bytes().to_vec();
+        }
+        let head = format!(
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n",
+            self.status,
+            self.content_type,
+            self.body.len(),
+            self.headers
+        );
+        [head.as_bytes(), &self.body].concat()
+    }
+}
+
+/// Reads a request to its empty line.
+async fn request(stream: &mut DuplexStream) -> Option<String> {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        text.push(stream.read_u8().await.ok()?);
+    }
+    String::from_utf8(text).ok()
+}
+
+/// Answers each request of a connection.
+pub(crate) fn respond(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Handler {
+    let answer = Arc::new(answer);
+    Arc::new(move |mut stream| {
+        let answer = answer.clone();
+        Box::pin(async move {
+            while let Some(request) = request(&mut stream).await {
+                let answer = answer(&request);
+                tokio::time::sleep(answer.after).await;
+                if stream.write_all(&answer.bytes()).await.is_err() || answer.close {
+                    return;
+                }
+            }
+        })
+    })
+}
+
+/// Sends a body for ever, a piece at a time.
+pub(crate) fn respond_slowly(piece: &'static str, pause: Duration) -> Handler {
+    Arc::new(move |mut stream| {
+        Box::pin(async move {
+            let _ = request(&mut stream).await;
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let mut sent = stream.write_all(head.as_bytes()).await;
+            while sent.is_ok() {
+                tokio::time::sleep(pause).await;
+                sent = stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await;
+            }
+        })
+    })
+}
