@@ -3,6 +3,8 @@
 //! `cargo bench -p storage --bench codec` prints bytes per sample first, then nanoseconds per block; a group's
 //! throughput line is in samples.
 
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
+
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use storage::codec::{

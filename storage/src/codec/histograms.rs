@@ -24,7 +24,7 @@ const FLOATS: u8 = 0;
 const INTEGERS: u8 = 1;
 const FLOAT_HISTOGRAMS: u8 = 2;
 
-/// Bucket columns times histograms in one run of more than one: what a few bytes can make a decoder reserve.
+/// Cells (buckets, spans and 4) times histograms in one run of more than one: what a few bytes can make a decoder reserve.
 const CELLS_MAX: usize = 1 << 20;
 /// Buckets, spans or bounds of one histogram.
 const BUCKETS_MAX: usize = 1 << 16;
@@ -42,8 +42,9 @@ struct Layout {
 }
 
 impl Layout {
+    /// What one histogram takes in memory, in words: spans are copied into each.
     fn cells(&self) -> usize {
-        self.positive_buckets + self.negative_buckets + 4
+        self.positive_buckets + self.negative_buckets + self.positive.len() + self.negative.len() + 4
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -495,6 +496,22 @@ mod tests {
             let result = decode(&bytes, values.len(), &mut out);
             prop_assert_eq!(out.len(), if result.is_ok() { values.len() } else { 0 });
         }
+    }
+
+    #[test]
+    fn a_long_run_of_wide_histograms_is_cut_and_comes_back() {
+        let wide = Arc::new(Histogram { positive_deltas: vec![1; 20_000], ..Histogram::default() });
+        check(&vec![Value::Histogram(wide); 120]);
+    }
+
+    #[test]
+    fn many_spans_times_many_histograms_are_refused_before_they_take_memory() {
+        let mut bytes = vec![VERSION, INTEGERS];
+        put_varint(&mut bytes, 60_000);
+        let spans = vec![Span { offset: 1, length: 0 }; 60_000];
+        integer_layout(&Histogram { positive_spans: spans, ..Histogram::default() }).put(&mut bytes);
+        bytes.extend_from_slice(&[0; 100]);
+        assert_eq!(decode(&bytes, 60_000, &mut Vec::new()), Err(DecodeError::Malformed("run length")));
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn divisor(values: &[i64]) -> u64 {
     let mut common = 0_u64;
     for value in values {
         let offset = (value - values[0]).unsigned_abs();
-        if common != 0 && offset % common == 0 {
+        if common != 0 && offset.is_multiple_of(common) {
             continue;
         }
         common = gcd(common, offset);

@@ -6,7 +6,8 @@
 //!
 //! Dropping files under a view would take data from under a query (RocksDB's `DeleteFilesInRange` ignores
 //! snapshots), so a dropped range is first deleted as a range, which views do respect, and its files are dropped
-//! once no view from before is left. A write into a waiting range cancels that: then compaction does it.
+//! once no view from before is left, tried with a few flushes because RocksDB passes over files that it is compacting.
+//! A write into a waiting range cancels that: then compaction does it.
 
 use super::{
     Direction, Family, KeyRange, Kv, KvEngine, KvError, KvIter, KvRead, KvView, WriteBatch, WriteOp,
@@ -192,8 +193,17 @@ struct Views {
     /// The number of the next view or drop.
     next: u64,
     open: BTreeMap<u64, ()>,
-    /// Number, family and range of drops whose files are still there.
-    waiting: Vec<(u64, Family, KeyRange)>,
+    waiting: Vec<WaitingDrop>,
+}
+
+/// A dropped range whose files may still be there.
+struct WaitingDrop {
+    /// Views with a lower number may need the files.
+    number: u64,
+    family: Family,
+    range: KeyRange,
+    /// How often to try yet: RocksDB passes over files that it is compacting just then.
+    tries: u8,
 }
 
 impl Views {
@@ -205,6 +215,8 @@ impl Views {
 
 /// At most so many drops wait; beyond that compaction does their work.
 const WAITING_DROPS_MAX: usize = 64;
+/// How often the files of one drop are tried, once per flush.
+const DROP_TRIES: u8 = 4;
 
 impl Inner {
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -246,7 +258,7 @@ impl Inner {
 
     /// Waiting drops lose what is written into them now.
     fn cancel_drops(&self, touched: impl Fn(Family, &KeyRange) -> bool) {
-        self.views().waiting.retain(|(_, family, range)| !touched(*family, range));
+        self.views().waiting.retain(|drop| !touched(drop.family, &drop.range));
     }
 
     /// Drops the files of ranges that no open view can see any more.
@@ -255,15 +267,17 @@ impl Inner {
         let oldest = views.open.keys().next().copied().unwrap_or(u64::MAX);
         let mut result = Ok(());
         let db = &self.db;
-        views.waiting.retain(|(number, family, range)| {
-            if oldest < *number {
+        views.waiting.retain_mut(|drop| {
+            if oldest < drop.number {
                 return true;
             }
+            let range = &drop.range;
             let end = range.end.as_ref().map_or_else(|| vec![0xff; 64], |end| last_before(end));
-            if let Err(e) = db.delete_file_in_range_cf(self.family(*family), &range.start[..], &end[..]) {
+            if let Err(e) = db.delete_file_in_range_cf(self.family(drop.family), &range.start[..], &end[..]) {
                 result = Err(of_rocks(e));
             }
-            false
+            drop.tries -= 1;
+            drop.tries > 0
         });
         result
     }
@@ -468,7 +482,7 @@ impl Kv for RocksKv {
             let mut views = self.inner.views();
             let number = views.number();
             if views.waiting.len() < WAITING_DROPS_MAX && !range.is_empty() {
-                views.waiting.push((number, family, range.clone()));
+                views.waiting.push(WaitingDrop { number, family, range: range.clone(), tries: DROP_TRIES });
             }
         }
         self.inner.drop_files()
@@ -499,6 +513,12 @@ impl RocksKv {
     #[cfg(test)]
     pub(crate) fn compact(&self, family: Family) {
         self.inner.db.compact_range_cf(self.inner.family(family), None::<&[u8]>, None::<&[u8]>);
+    }
+
+    /// Waits until no compaction runs.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.inner.db.wait_for_compact(&rocksdb::WaitForCompactOptions::default()).expect("compaction");
     }
 
     /// A key behind all keys that are there or that `ops` puts.
