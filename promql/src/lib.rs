@@ -16,9 +16,11 @@ mod histogram;
 mod kahan;
 mod number;
 mod parse;
+mod print;
 pub mod signature;
 
 pub use parse::{ParseError, ParseErrors, ParserOptions, Place, line_column, parse, parse_selector};
+pub use print::{ast_json, pretty};
 
 pub use engine::{
     Answer, Engine, EngineOptions, EvalError, Features, MatrixSeries, Point, QueryOptions, Stats, Value,

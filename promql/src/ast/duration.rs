@@ -129,6 +129,18 @@ impl DurationExpr {
         }
     }
 
+    /// Whether it stands in parentheses of its own.
+    #[must_use]
+    pub fn is_wrapped(&self) -> bool {
+        match self {
+            DurationExpr::Number(_) => false,
+            DurationExpr::Step { wrapped, .. }
+            | DurationExpr::Range { wrapped, .. }
+            | DurationExpr::Unary { wrapped, .. }
+            | DurationExpr::Binary { wrapped, .. } => *wrapped,
+        }
+    }
+
     /// The value in seconds, of a query with this step and range.
     ///
     /// # Errors
