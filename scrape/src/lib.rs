@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: reading YAML of `prometheus.yml`, watching files, and committing anything; that is `node`'s.
 
+pub mod bench;
 pub mod config;
 pub mod exposition;
 mod fetch;

@@ -148,7 +148,6 @@ pub struct RelabelConfig {
     separator: String,
     target_label: String,
     regex: AnchoredRegex,
-    captures: regex::Regex,
     modulus: u64,
     replacement: String,
     action: RelabelAction,
@@ -202,7 +201,6 @@ impl RelabelConfig {
             return Err(RelabelError::OnlyRegex(action));
         }
         Ok(RelabelConfig {
-            captures: captures(regex)?,
             regex: AnchoredRegex::new(regex)?,
             separator: separator.to_owned(),
             replacement: replacement.to_owned(),
@@ -272,24 +270,12 @@ impl RelabelConfig {
         joined
     }
 
-    /// The templates with the groups of a match filled in; `None` if `text` does not match.
-    fn expand(&self, text: &str, templates: &[&str]) -> Option<Vec<String>> {
-        let groups = self.captures.captures(text)?;
-        let expand = |template: &&str| {
-            let mut expanded = String::new();
-            groups.expand(template, &mut expanded);
-            expanded
-        };
-        Some(templates.iter().map(expand).collect())
-    }
-
     fn replace(&self, labels: &mut LabelsBuilder) {
         let value = self.joined(labels);
-        let Some(mut expanded) = self.expand(&value, &[&self.target_label, &self.replacement]) else {
+        let Some(target) = self.regex.expand(&value, &self.target_label) else {
             return;
         };
-        let replacement = expanded.pop().unwrap_or_default();
-        let target = expanded.pop().unwrap_or_default();
+        let replacement = self.regex.expand(&value, &self.replacement).unwrap_or_default();
         if is_valid_label_name(&target, self.validation) {
             labels.set(&target, &replacement); // an empty replacement removes the label
         }
@@ -299,7 +285,7 @@ impl RelabelConfig {
         let mapped: Vec<(String, String)> = labels
             .iter()
             .filter_map(|(name, value)| {
-                let target = self.expand(name, &[&self.replacement])?.pop()?;
+                let target = self.regex.expand(name, &self.replacement)?;
                 Some((target, value.to_owned()))
             })
             .collect();
@@ -307,10 +293,6 @@ impl RelabelConfig {
             labels.set(&name, &value);
         }
     }
-}
-
-fn captures(source: &str) -> Result<regex::Regex, model::RegexError> {
-    regex::Regex::new(&format!("^(?s:{source})$")).map_err(|e| model::RegexError(e.to_string()))
 }
 
 /// Whether a label may be called so; with `template`, whether it may once `$1` and `${1}` are filled in.

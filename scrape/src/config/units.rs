@@ -82,7 +82,7 @@ pub fn format_duration(span: DurationMs) -> String {
     let mut text = String::new();
     for (i, (unit, size)) in TIME_UNITS.iter().enumerate() {
         let exact_only = i < 3;
-        if exact_only && rest % size != 0 {
+        if exact_only && !rest.is_multiple_of(*size) {
             continue;
         }
         let count = rest / size;
@@ -140,7 +140,7 @@ impl fmt::Display for ByteSize {
         const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
         let mut size = self.0;
         let mut unit = 0;
-        while size != 0 && size % 1024 == 0 && unit < 6 {
+        while size != 0 && size.is_multiple_of(1024) && unit < 6 {
             size /= 1024;
             unit += 1;
         }
