@@ -30,3 +30,31 @@ pub(crate) async fn run<T: Send + 'static>(
         .await
         .map_err(|_| ApiError::new(crate::error::ErrorType::Internal, "the work ended without an answer"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Clock, QueryError, TimestampMs};
+    use std::time::Duration;
+
+    #[derive(Debug)]
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[test]
+    fn a_dropped_handler_cancels_its_query() {
+        let budget = Arc::new(Budget::new(Arc::new(Stopped), Duration::from_secs(1), 1));
+        let guard = CancelOnDrop(budget.clone());
+        assert_eq!(budget.check(), Ok(()));
+        drop(guard);
+        assert_eq!(budget.check(), Err(QueryError::Canceled));
+    }
+}

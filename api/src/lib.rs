@@ -25,6 +25,7 @@ mod param;
 pub mod ports;
 mod query;
 mod respond;
+mod result;
 mod router;
 mod selector;
 mod series;

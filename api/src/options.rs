@@ -1,6 +1,7 @@
 //! What of the API is configurable, with limits for everything that comes from outside.
 
 use crate::write::DecodeLimits;
+use promql::{Features, ParserOptions};
 use std::time::Duration;
 
 /// Settings of the API, from flags. Limits without a flag of their own have their values in [`Options::default`].
@@ -16,8 +17,10 @@ pub struct Options {
     pub query_bytes_max: u64,
     /// `--query.lookback-delta`.
     pub lookback_delta: Duration,
-    /// The default resolution of subqueries: `global.evaluation_interval` at the start.
-    pub subquery_step: Duration,
+    /// Optional behaviour of the language (`--enable-feature`).
+    pub features: Features,
+    /// What the parser accepts (`--enable-feature`).
+    pub parser: ParserOptions,
     /// `--query.consistency-timeout`: how long a default read waits for leaders.
     pub consistency_timeout: Duration,
     /// `--web.cors.origin`: which origins may read, as an anchored regular expression.
@@ -58,7 +61,8 @@ impl Default for Options {
             query_samples_max: 50_000_000,
             query_bytes_max: 2 << 30,
             lookback_delta: Duration::from_secs(300),
-            subquery_step: Duration::from_secs(60),
+            features: Features::default(),
+            parser: ParserOptions::default(),
             consistency_timeout: Duration::from_secs(2),
             cors_origin: model::AnchoredRegex::new(".*").expect("a constant that is a regular expression"),
             lifecycle_enabled: false,

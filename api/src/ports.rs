@@ -363,6 +363,10 @@ pub trait ConfigSource: Send + Sync {
     fn flags(&self) -> BTreeMap<String, String>;
     /// `global.external_labels`, for federation.
     fn external_labels(&self) -> Labels;
+    /// `global.evaluation_interval` in force: the step of subqueries that name none.
+    fn evaluation_interval(&self) -> Duration {
+        Duration::from_secs(60)
+    }
     /// Offers this node's file. The error is the text for the user, `FILE:LINE: FIELD: ...`.
     fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
     /// Offers a text (`vestal config apply`): checked whole, committed once. Yields the version in force; the error

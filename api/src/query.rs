@@ -1,18 +1,208 @@
 //! `/api/v1/query`, `/api/v1/query_range`, and what only looks at a query's text.
 
-use crate::{call::Call, error::ApiError, param, respond::Answer};
+use crate::{
+    call::Call,
+    error::{ApiError, ErrorType},
+    job, json, param,
+    respond::Answer,
+    result::{self, Timings},
+    state::{Counters, State},
+    view,
+};
 use axum::response::Response;
 use http::StatusCode;
-use promql::ParserOptions;
+use model::{Budget, OpenView, TimestampMs};
+use promql::{
+    EvalError, QueryOptions,
+    ast::{Expr, ValueType},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Points of one series in a range query: a week in minutes, a year in hours.
+const POINTS_MAX: i128 = 11_000;
+
+/// The times at which a query is evaluated, milliseconds.
+#[derive(Clone, Copy, Debug)]
+enum Steps {
+    At(i64),
+    Range { start: i64, end: i64, step: i64 },
+}
+
+/// A checked request for an evaluation.
+struct Query {
+    text: String,
+    expr: Expr,
+    steps: Steps,
+    options: QueryOptions,
+    /// Series shown; 0 is no limit.
+    limit: usize,
+    stats: bool,
+    warning: Option<String>,
+    timings: Timings,
+}
 
 pub(crate) async fn instant(call: Call) -> Result<Response, ApiError> {
-    let _ = call;
-    Err(ApiError::bad_data("x"))
+    let form = &call.form;
+    let limit = limit(&call)?;
+    let now = call.state.ports.clock.now();
+    let time = param::time_or(form.get("time"), "time", now).map_err(|e| ApiError::parameter("time", e))?;
+    let timeout = timeout(&call)?;
+    let query = checked(&call, limit, Steps::At(time.0))?;
+    run(call, query, timeout).await
 }
 
 pub(crate) async fn range(call: Call) -> Result<Response, ApiError> {
-    let _ = call;
-    Err(ApiError::bad_data("x"))
+    let limit = limit(&call)?;
+    let time = |name| param::time(call.form.get(name)).map_err(|e| ApiError::parameter(name, e));
+    let (start, end) = (time("start")?, time("end")?);
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step = param::duration(call.form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    if step <= 0 {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", reason));
+    }
+    if (i128::from(end.0) - i128::from(start.0)) * 1_000_000 / i128::from(step) > POINTS_MAX {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. \
+             Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    let timeout = timeout(&call)?;
+    let steps = Steps::Range { start: start.0, end: end.0, step: step / 1_000_000 };
+    let query = checked(&call, limit, steps)?;
+    run(call, query, timeout).await
+}
+
+fn limit(call: &Call) -> Result<usize, ApiError> {
+    param::limit(call.form.get("limit")).map_err(|e| ApiError::parameter("limit", e))
+}
+
+/// The `timeout` parameter, which can only lower the flag's.
+fn timeout(call: &Call) -> Result<Duration, ApiError> {
+    let longest = call.state.options.query_timeout;
+    match call.form.get("timeout") {
+        "" => Ok(longest),
+        text => {
+            let nanos = param::duration(text).map_err(|e| ApiError::parameter("timeout", e))?;
+            Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)).min(longest))
+        }
+    }
+}
+
+/// Reads what instant and range queries have in common, the text last, in Prometheus's order.
+fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
+    let lookback = match call.form.get("lookback_delta") {
+        "" => None,
+        text => Some(
+            param::duration(text)
+                .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
+        ),
+    };
+    let before = call.state.ports.clock.monotonic();
+    let text = call.form.get("query").to_owned();
+    let expr = parse(call)?;
+    let prepared = call.state.ports.clock.monotonic().saturating_sub(before);
+    let value_type = expr.value_type();
+    if matches!(steps, Steps::Range { .. }) && !matches!(value_type, ValueType::Vector | ValueType::Scalar) {
+        let kind = value_type.describe();
+        let reason =
+            format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
+        return Err(ApiError::parameter("query", reason));
+    }
+    let stats = call.form.get("stats");
+    let warning = (!matches!(stats, "" | "true" | "all")).then(|| {
+        format!(
+            "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, \
+             use \"true\" or \"all\""
+        )
+    });
+    Ok(Query {
+        text,
+        expr,
+        steps,
+        options: QueryOptions { lookback_delta_ms: lookback.map(|nanos| nanos / 1_000_000) },
+        limit,
+        stats: !stats.is_empty(),
+        warning,
+        timings: Timings { prepared, ..Timings::default() },
+    })
+}
+
+fn parse(call: &Call) -> Result<Expr, ApiError> {
+    let parsed = call.state.engine().parse(call.form.get("query"));
+    parsed.map_err(|error| ApiError::parameter("query", error))
+}
+
+/// Waits for a place and a view, evaluates on a thread, writes the answer there too.
+async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response, ApiError> {
+    let state = call.state.clone();
+    let budget = call.budget(timeout);
+    let _guard = job::CancelOnDrop(budget.clone());
+    let before = state.ports.clock.monotonic();
+    let place = tokio::time::timeout(timeout, state.queries.clone().acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        return Err(ApiError::new(ErrorType::Timeout, "query timed out in query queue"));
+    };
+    let view = view::open(&state, &call.form, &call.headers).await?;
+    query.timings.queued = state.ports.clock.monotonic().saturating_sub(before);
+    let mut answer = Answer::new(call.encoding);
+    let working = state.clone();
+    let work = move || {
+        let result = evaluate(&working, query, &view, &budget, &mut answer);
+        drop(view);
+        drop(place);
+        result.map(|()| answer.finish())
+    };
+    job::run(&state, "query", work).await?
+}
+
+fn evaluate(
+    state: &State,
+    mut query: Query,
+    view: &OpenView,
+    budget: &Arc<Budget>,
+    answer: &mut Answer,
+) -> Result<(), ApiError> {
+    let (engine, clock) = (state.engine(), &state.ports.clock);
+    let before = clock.monotonic();
+    let queryable = &*view.queryable;
+    let evaluated = match query.steps {
+        Steps::At(time) => {
+            engine.instant_expr(queryable, &query.text, &query.expr, time, budget, query.options)
+        }
+        Steps::Range { start, end, step } => {
+            engine.range(queryable, &query.text, start, end, step, budget, query.options)
+        }
+    };
+    query.timings.evaluated = clock.monotonic().saturating_sub(before);
+    Counters::add(&state.counters.queries, 1);
+    let micros = u64::try_from(query.timings.evaluated.as_micros()).unwrap_or(u64::MAX);
+    Counters::add(&state.counters.query_micros, micros);
+    let evaluated = evaluated.map_err(failure)?;
+    answer.view(&view.indexes);
+    answer.warn(view.warnings.iter().cloned());
+    let cut = result::write(answer, evaluated.value, evaluated.timestamp, query.limit, budget)?;
+    if cut {
+        answer.warn(["results truncated due to limit".to_owned()]);
+    }
+    answer.warn(query.warning);
+    answer.warn(evaluated.warnings);
+    answer.inform(evaluated.infos);
+    result::finish(answer, query.stats.then_some((evaluated.stats, query.timings)));
+    Ok(())
+}
+
+fn failure(error: EvalError) -> ApiError {
+    let kind = match &error {
+        EvalError::Parse(_) | EvalError::BadQuery(_) => return ApiError::parameter("query", error),
+        EvalError::TimedOut => ErrorType::Timeout,
+        EvalError::Canceled => ErrorType::Canceled,
+        EvalError::Query(error) => return error.clone().into(),
+        _ => ErrorType::Execution,
+    };
+    ApiError::new(kind, error.to_string())
 }
 
 /// There are no exemplars; a query without selectors is answered by a 204, as Prometheus does.
@@ -20,21 +210,31 @@ pub(crate) async fn exemplars(call: Call) -> Result<Response, ApiError> {
     let time = |name: &str, default| {
         param::time_or(call.form.get(name), name, default).map_err(|e| ApiError::parameter(name, e))
     };
-    if time("end", param::TIME_MAX)? < time("start", param::TIME_MIN)? {
+    let (start, end): (TimestampMs, TimestampMs) =
+        (time("start", param::TIME_MIN)?, time("end", param::TIME_MAX)?);
+    if end < start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let expr = promql::parse(call.form.get("query"), &ParserOptions::default());
-    let _expr = expr.map_err(|errors| ApiError::bad_data(errors.to_string()))?;
+    let parsed = call.state.engine().parse(call.form.get("query"));
+    let expr = parsed.map_err(|error| ApiError::bad_data(error.to_string()))?;
+    if expr.selectors().is_empty() {
+        return Ok(crate::text::plain(StatusCode::NO_CONTENT, ""));
+    }
     let mut answer = Answer::new(call.encoding);
     answer.data().extend_from_slice(b"[]");
-    let _ = StatusCode::NO_CONTENT;
     Ok(answer.finish())
 }
 
 pub(crate) async fn format(call: Call) -> Result<Response, ApiError> {
-    exemplars(call).await
+    let text = promql::pretty(&parse(&call)?);
+    let mut answer = Answer::new(call.encoding);
+    json::text(answer.data(), &text);
+    Ok(answer.finish())
 }
 
-pub(crate) async fn parse(call: Call) -> Result<Response, ApiError> {
-    exemplars(call).await
+pub(crate) async fn parse_query(call: Call) -> Result<Response, ApiError> {
+    let tree = promql::ast_json(&parse(&call)?);
+    let mut answer = Answer::new(call.encoding);
+    answer.data().extend_from_slice(tree.as_bytes());
+    Ok(answer.finish())
 }

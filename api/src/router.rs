@@ -42,7 +42,7 @@ fn api(state: &Shared) -> Router {
         .route("/query_range", form(state, query::range))
         .route("/query_exemplars", form(state, query::exemplars))
         .route("/format_query", form(state, query::format))
-        .route("/parse_query", form(state, query::parse))
+        .route("/parse_query", form(state, query::parse_query))
         .route("/series", form(state, series::series))
         .route("/labels", form(state, series::names))
         .route("/label/{name}/values", label_values(state))

@@ -6,9 +6,13 @@ use crate::{
     write::LabelCache,
 };
 use model::{Clock, Spawner, Views};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use promql::{Engine, EngineOptions};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::Semaphore;
 
@@ -70,6 +74,8 @@ pub(crate) struct State {
     pub(crate) ports: Ports,
     pub(crate) options: Options,
     pub(crate) counters: Arc<Counters>,
+    /// But for the step of subqueries, which the configuration gives: see [`State::engine`].
+    engine: EngineOptions,
     /// One permit per query under evaluation.
     pub(crate) queries: Arc<Semaphore>,
     /// One permit per KiB of a write's body in memory.
@@ -89,10 +95,35 @@ impl State {
             queries: Arc::new(Semaphore::new(options.query_concurrency_max.max(1))),
             write_kib: Arc::new(Semaphore::new(kib(options.write_bytes_in_flight_max) as usize)),
             label_cache: Arc::new(LabelCache::new(series, series.saturating_mul(CACHE_BYTES_PER_SERIES))),
+            engine: engine_options(&options),
             ports,
             options,
             counters,
         }
+    }
+
+    /// The engine as flags and configuration have it now.
+    pub(crate) fn engine(&self) -> Engine {
+        let step = self.ports.config.evaluation_interval();
+        Engine::new(EngineOptions { subquery_interval_ms: milliseconds(step), ..self.engine.clone() })
+    }
+}
+
+/// Annotations that the engine renders; the envelope shows ten of each kind and counts the others.
+const ANNOTATIONS_MAX: usize = 1000;
+
+fn milliseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn engine_options(options: &Options) -> EngineOptions {
+    EngineOptions {
+        lookback_delta_ms: milliseconds(options.lookback_delta),
+        samples_max: options.query_samples_max,
+        features: options.features,
+        parser: options.parser,
+        annotations_max: ANNOTATIONS_MAX,
+        ..EngineOptions::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod lifecycle;
 mod memory;
+mod query;
 mod series;
 mod server;
 mod status;

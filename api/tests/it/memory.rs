@@ -1,30 +1,36 @@
 //! The ports of reading, in memory.
 
 use model::{
-    BoxFuture, Budget, Clock, Consistency, LabelQuery, Labels, LogIndex, Matcher, OpenView, QueryError,
-    Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId, Spawner, TimestampMs, ViewError,
-    ViewIndexes, Views,
+    BoxFuture, Budget, Clock, Consistency, FloatHistogram, LabelQuery, Labels, LogIndex, Matcher, OpenView,
+    QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId, Spawner, TimestampMs,
+    ViewError, ViewIndexes, Views,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 /// 2015-07-01T20:10:51.781Z, a date of Prometheus's documentation.
 pub const NOW: TimestampMs = TimestampMs(1_435_781_451_781);
 
-/// Always [`NOW`].
-#[derive(Debug)]
-pub struct Stopped;
+/// A view, as the header names it, that never opens.
+pub const NEVER: &str = "99:1";
+
+/// Always [`NOW`]; its monotonic time advances by a nanosecond with each look.
+#[derive(Debug, Default)]
+pub struct Stopped(AtomicU64);
 
 impl Clock for Stopped {
     fn now(&self) -> TimestampMs {
         NOW
     }
     fn monotonic(&self) -> Duration {
-        Duration::from_secs(1)
+        Duration::from_nanos(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -56,6 +62,17 @@ impl Memory {
         self
     }
 
+    pub fn with_histogram(mut self, name: &str, at: i64, histogram: FloatHistogram) -> Memory {
+        let samples = Samples {
+            timestamps: vec![at],
+            floats: vec![0.0],
+            histograms: vec![(0, Arc::new(histogram))],
+            ..Samples::default()
+        };
+        self.0.insert(Labels::from_pairs([("__name__", name)]), samples);
+        self
+    }
+
     fn matching(
         &self,
         matchers: &[Matcher],
@@ -64,10 +81,16 @@ impl Memory {
     ) -> Vec<(&Labels, Samples)> {
         let fits = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
         let in_range = |samples: &Samples| {
-            let pairs = samples.timestamps.iter().zip(&samples.floats);
-            let (timestamps, floats) =
-                pairs.filter(|(t, _)| (start.0..=end.0).contains(*t)).map(|(t, v)| (*t, *v)).unzip();
-            Samples { timestamps, floats, ..Samples::default() }
+            let mut found = Samples::default();
+            for (i, timestamp) in samples.timestamps.iter().enumerate() {
+                if (start.0..=end.0).contains(timestamp) {
+                    let histogram = samples.histograms.iter().find(|(at, _)| *at as usize == i);
+                    found.histograms.extend(histogram.map(|(_, h)| (found.len() as u32, h.clone())));
+                    found.timestamps.push(*timestamp);
+                    found.floats.push(samples.floats[i]);
+                }
+            }
+            found
         };
         let all = self.0.iter().filter(|(labels, _)| fits(labels)).map(|(labels, s)| (labels, in_range(s)));
         all.filter(|(_, samples)| !samples.is_empty()).collect()
@@ -134,6 +157,9 @@ impl Views for MemoryViews {
     fn open(&self, consistency: Consistency, _: Duration) -> BoxFuture<'_, Result<OpenView, ViewError>> {
         self.asked.lock().unwrap().push(consistency.clone());
         Box::pin(async move {
+            if matches!(&consistency, Consistency::AtLeast(view) if view.0.contains_key(&ShardId(99))) {
+                std::future::pending::<()>().await;
+            }
             if !self.quorum && consistency != Consistency::Stale {
                 return Err(ViewError::Unavailable("shard 1 has no leader".into()));
             }

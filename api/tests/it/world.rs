@@ -139,7 +139,7 @@ impl World {
             lifecycle: said.clone(),
             tsdb: said.clone(),
             metrics: said.clone(),
-            clock: Arc::new(Stopped),
+            clock: Arc::<Stopped>::default(),
             spawner: Arc::new(Inline),
             build,
         };

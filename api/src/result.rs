@@ -1,0 +1,198 @@
+//! A query's value as JSON: `{"resultType":...,"result":...,"stats":...}`.
+
+use crate::{
+    json::{self, Object},
+    respond::Answer,
+};
+use model::{Budget, FloatHistogram, QueryError, TimestampMs};
+use promql::{MatrixSeries, Point, Stats, Value, VectorSample};
+use std::time::Duration;
+
+/// When the parts of a query were done, for `stats`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timings {
+    /// Waiting for a place among the queries and for the view.
+    pub(crate) queued: Duration,
+    /// Parsing.
+    pub(crate) prepared: Duration,
+    /// Evaluating.
+    pub(crate) evaluated: Duration,
+}
+
+/// Writes a value, at most `limit` series of it; yields whether some were left out. The value is consumed series by
+/// series, so that it and its text are never whole in memory together.
+pub(crate) fn write(
+    answer: &mut Answer,
+    value: Value,
+    timestamp: i64,
+    limit: usize,
+    budget: &Budget,
+) -> Result<bool, QueryError> {
+    let at = TimestampMs(timestamp);
+    match value {
+        Value::Scalar(number) => {
+            start(answer, "scalar");
+            float_point(answer.data(), at, number);
+            Ok(false)
+        }
+        Value::String(text) => {
+            start(answer, "string");
+            let out = answer.data();
+            out.push(b'[');
+            json::timestamp(out, at);
+            out.push(b',');
+            json::text(out, &text);
+            out.push(b']');
+            Ok(false)
+        }
+        Value::Vector(samples) => {
+            start(answer, "vector");
+            list(answer, samples, limit, budget, |out, sample| vector_sample(out, at, sample))
+        }
+        Value::Matrix(all) => {
+            start(answer, "matrix");
+            list(answer, all, limit, budget, matrix_series)
+        }
+    }
+}
+
+fn start(answer: &mut Answer, kind: &str) {
+    let out = answer.data();
+    out.extend_from_slice(br#"{"resultType":""#);
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(br#"","result":"#);
+}
+
+/// Closes what [`write`] opened.
+pub(crate) fn finish(answer: &mut Answer, stats: Option<(Stats, Timings)>) {
+    let out = answer.data();
+    if let Some((stats, timings)) = stats {
+        out.extend_from_slice(br#","stats":"#);
+        write_stats(out, &stats, &timings);
+    }
+    out.push(b'}');
+}
+
+fn list<T>(
+    answer: &mut Answer,
+    items: Vec<T>,
+    limit: usize,
+    budget: &Budget,
+    write: impl Fn(&mut Vec<u8>, &T),
+) -> Result<bool, QueryError> {
+    let shown = if limit == 0 { items.len() } else { items.len().min(limit) };
+    let cut = shown < items.len();
+    answer.data().push(b'[');
+    for (i, item) in items.into_iter().take(shown).enumerate() {
+        if i > 0 {
+            answer.data().push(b',');
+        }
+        write(answer.data(), &item);
+        let bytes = answer.roll() as u64;
+        if bytes > 0 {
+            budget.check()?;
+            budget.take(bytes)?;
+        }
+    }
+    answer.data().push(b']');
+    Ok(cut)
+}
+
+fn vector_sample(out: &mut Vec<u8>, at: TimestampMs, sample: &VectorSample) {
+    out.extend_from_slice(br#"{"metric":"#);
+    json::labels(out, &sample.labels);
+    match &sample.value {
+        Point::Float(value) => {
+            out.extend_from_slice(br#","value":"#);
+            float_point(out, at, *value);
+        }
+        Point::Histogram(value) => {
+            out.extend_from_slice(br#","histogram":"#);
+            histogram_point(out, at, value);
+        }
+    }
+    out.push(b'}');
+}
+
+fn matrix_series(out: &mut Vec<u8>, series: &MatrixSeries) {
+    out.extend_from_slice(br#"{"metric":"#);
+    json::labels(out, &series.labels);
+    if !series.floats.is_empty() {
+        out.extend_from_slice(br#","values":"#);
+        json::array(out, &series.floats, |out, (at, value)| float_point(out, TimestampMs(*at), *value));
+    }
+    if !series.histograms.is_empty() {
+        out.extend_from_slice(br#","histograms":"#);
+        json::array(out, &series.histograms, |out, (at, value)| {
+            histogram_point(out, TimestampMs(*at), value)
+        });
+    }
+    out.push(b'}');
+}
+
+#[inline]
+fn float_point(out: &mut Vec<u8>, at: TimestampMs, value: f64) {
+    out.push(b'[');
+    json::timestamp(out, at);
+    out.push(b',');
+    json::value(out, value);
+    out.push(b']');
+}
+
+fn histogram_point(out: &mut Vec<u8>, at: TimestampMs, value: &FloatHistogram) {
+    out.push(b'[');
+    json::timestamp(out, at);
+    out.push(b',');
+    histogram(out, value);
+    out.push(b']');
+}
+
+/// `{"count":"..","sum":"..","buckets":[[rule,"lower","upper","count"],..]}` with the buckets that are not empty. The
+/// rule says which bounds belong to the bucket: 0 the upper, 1 the lower, 2 none, 3 both.
+fn histogram(out: &mut Vec<u8>, histogram: &FloatHistogram) {
+    out.extend_from_slice(br#"{"count":"#);
+    json::value(out, histogram.count);
+    out.extend_from_slice(br#","sum":"#);
+    json::value(out, histogram.sum);
+    let buckets = promql::buckets(histogram);
+    let mut filled = buckets.iter().filter(|bucket| bucket.count != 0.0).peekable();
+    if filled.peek().is_some() {
+        out.extend_from_slice(br#","buckets":"#);
+        json::array(out, filled, |out, bucket| {
+            let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => b'0',
+                (true, false) => b'1',
+                (false, false) => b'2',
+                (true, true) => b'3',
+            };
+            out.extend([b'[', rule]);
+            for number in [bucket.lower, bucket.upper, bucket.count] {
+                out.push(b',');
+                json::value(out, number);
+            }
+            out.push(b']');
+        });
+    }
+    out.push(b'}');
+}
+
+fn write_stats(out: &mut Vec<u8>, stats: &Stats, timings: &Timings) {
+    let Timings { queued, prepared, evaluated } = *timings;
+    let seconds = |span: Duration| span.as_secs_f64();
+    let mut object = Object::new(out);
+    let mut times = Object::new(object.key("timings"));
+    times
+        .number("evalTotalTime", seconds(evaluated))
+        .number("resultSortTime", 0.0) // sorted as it is evaluated
+        .number("queryPreparationTime", seconds(prepared))
+        .number("innerEvalTime", seconds(evaluated))
+        .number("execQueueTime", seconds(queued))
+        .number("execTotalTime", seconds(queued + prepared + evaluated));
+    times.end();
+    let mut samples = Object::new(object.key("samples"));
+    samples
+        .integer("totalQueryableSamples", stats.total_queryable_samples)
+        .integer("peakSamples", stats.peak_samples);
+    samples.end();
+    object.end();
+}
