@@ -5,6 +5,8 @@ use flate2::{Compression, write::GzEncoder};
 use model::{
     BoxFuture, ClientIo, Clock, DatagramSocket, File, Fs, Listener, Net, OpenOptions, Spawner, TimestampMs,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -31,7 +33,7 @@ fn since_start() -> Duration {
 
 impl Clock for TestClock {
     fn now(&self) -> TimestampMs {
-        TimestampMs(1_700_000_000_000 + since_start().as_millis() as i64)
+        TimestampMs(1_800_000_000_000 + since_start().as_millis() as i64)
     }
 
     fn monotonic(&self) -> Duration {
@@ -56,13 +58,38 @@ impl Spawner for TestSpawner {
     }
 }
 
-/// A file system without files.
-#[derive(Debug)]
-struct NoFiles;
+/// A few files.
+#[derive(Debug, Default)]
+struct TestFs(BTreeMap<&'static str, Vec<u8>>);
 
-impl Fs for NoFiles {
-    fn open(&self, _: &Path, _: OpenOptions) -> io::Result<Box<dyn File>> {
-        Err(io::ErrorKind::NotFound.into())
+#[derive(Debug)]
+struct TestFile(Vec<u8>);
+
+impl File for TestFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = offset as usize;
+        let bytes = self.0.get(from..from + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Fs for TestFs {
+    fn open(&self, path: &Path, _: OpenOptions) -> io::Result<Box<dyn File>> {
+        let contents = path.to_str().and_then(|path| self.0.get(path)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(TestFile(contents.clone())))
     }
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
@@ -160,8 +187,23 @@ impl Net for TestNet {
     }
 }
 
+/// The ports of a test whose node has these files.
+pub(crate) fn ports_with<const N: usize>(
+    net: Arc<TestNet>,
+    files: [(&'static str, &'static [u8]); N],
+) -> ScraperPorts {
+    let files = files.into_iter().map(|(path, contents)| (path, contents.to_vec())).collect();
+    ScraperPorts {
+        clock: Arc::new(TestClock),
+        net,
+        fs: Arc::new(TestFs(files)),
+        spawner: Arc::new(TestSpawner),
+    }
+}
+
+/// The ports of a test.
 pub(crate) fn ports(net: Arc<TestNet>) -> ScraperPorts {
-    ScraperPorts { clock: Arc::new(TestClock), net, fs: Arc::new(NoFiles), spawner: Arc::new(TestSpawner) }
+    ports_with(net, [])
 }
 
 /// An answer.
@@ -245,7 +287,7 @@ impl Answer {
 }
 
 /// Reads a request to its empty line.
-async fn request(stream: &mut DuplexStream) -> Option<String> {
+async fn request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
         text.push(stream.read_u8().await.ok()?);
@@ -253,21 +295,67 @@ async fn request(stream: &mut DuplexStream) -> Option<String> {
     String::from_utf8(text).ok()
 }
 
+type Answers = Arc<dyn Fn(&str) -> Answer + Send + Sync>;
+
 /// Answers each request of a connection.
 pub(crate) fn respond(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Handler {
-    let answer = Arc::new(answer);
-    Arc::new(move |mut stream| {
-        let answer = answer.clone();
+    let answers: Answers = Arc::new(answer);
+    Arc::new(move |stream| Box::pin(serve(stream, answers.clone())))
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answers: Answers) {
+    while let Some(request) = request(&mut stream).await {
+        let answer = answers(&request);
+        tokio::time::sleep(answer.after).await;
+        if stream.write_all(&answer.bytes()).await.is_err() || answer.close {
+            return;
+        }
+        let _ = stream.flush().await;
+    }
+}
+
+/// The same behind TLS, with a certificate for `a` and `127.0.0.1` by [`TEST_AUTHORITY`]. If `client_auth`, only
+/// clients are served that have a certificate of the same authority.
+pub(crate) fn respond_tls(
+    client_auth: bool,
+    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> Handler {
+    let answers: Answers = Arc::new(answer);
+    let acceptor = tokio_rustls::TlsAcceptor::from(server_config(client_auth));
+    Arc::new(move |stream| {
+        let (acceptor, answers) = (acceptor.clone(), answers.clone());
         Box::pin(async move {
-            while let Some(request) = request(&mut stream).await {
-                let answer = answer(&request);
-                tokio::time::sleep(answer.after).await;
-                if stream.write_all(&answer.bytes()).await.is_err() || answer.close {
-                    return;
-                }
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve(stream, answers).await;
             }
         })
     })
+}
+
+/// Who signed the certificates of the tests.
+pub(crate) const TEST_AUTHORITY: &[u8] = include_bytes!("fetch/testdata/ca.pem");
+/// A certificate for `a`.
+pub(crate) const TEST_CERT: &[u8] = include_bytes!("fetch/testdata/leaf.pem");
+/// Its key.
+pub(crate) const TEST_KEY: &[u8] = include_bytes!("fetch/testdata/leaf.key");
+
+fn server_config(client_auth: bool) -> Arc<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let authority = CertificateDer::from_pem_slice(TEST_AUTHORITY).expect("a certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority).expect("an authority");
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("ring has them");
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if client_auth {
+        builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+    } else {
+        builder.with_no_client_auth()
+    };
+    let cert = CertificateDer::from_pem_slice(TEST_CERT).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(TEST_KEY).expect("a key");
+    Arc::new(builder.with_single_cert(vec![cert], key).expect("a pair"))
 }
 
 /// Sends a body for ever, a piece at a time.

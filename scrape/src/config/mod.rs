@@ -9,7 +9,7 @@ mod units;
 pub use check::ScrapeConfigError;
 pub use client::{Authorization, BasicAuth, HttpHeader, Scheme, Secret, TlsConfig, TlsVersion};
 pub use protocol::ScrapeProtocol;
-pub use units::{ByteSize, UnitError, format_duration, parse_duration};
+pub use units::{ByteSize, UnitError, format_duration, parse_bytes, parse_duration};
 
 use crate::{relabel::RelabelConfig, target::TargetGroup};
 use model::DurationMs;

@@ -135,6 +135,14 @@ impl ByteSize {
     }
 }
 
+/// Reads a size as a number of bytes; see [`ByteSize::parse`].
+///
+/// # Errors
+/// If it is none.
+pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
+    ByteSize::parse(text).map(|size| size.0)
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

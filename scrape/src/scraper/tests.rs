@@ -1,13 +1,19 @@
 use super::*;
-use crate::config::{BasicAuth, ScrapeConfig, Secret};
+use crate::config::{Authorization, BasicAuth, Scheme, ScrapeConfig, Secret, TlsConfig, TlsVersion};
 use crate::target::{TargetGroup, TargetSet};
-use crate::testing::{TestNet, ok, ports, respond, respond_slowly};
+use crate::testing::{
+    TEST_AUTHORITY, TEST_CERT, TEST_KEY, TestNet, ok, ports, ports_with, respond, respond_slowly, respond_tls,
+};
 use model::{Row, RowKind, Value, is_stale_nan};
 
 /// A scraper of the targets `addresses`, every 10 s with a time-out of 1 s.
 fn start(net: &Arc<TestNet>, addresses: &[&str], change: impl FnOnce(&mut ScrapeConfig)) -> Running {
+    start_with(ports(net.clone()), addresses, change)
+}
+
+fn start_with(ports: ScraperPorts, addresses: &[&str], change: impl FnOnce(&mut ScrapeConfig)) -> Running {
     let targets = targets(addresses, change);
-    let (scraper, outputs) = Scraper::start(ports(net.clone()), ScraperOptions::default(), Term(7));
+    let (scraper, outputs) = Scraper::start(ports, ScraperOptions::default(), Term(7));
     scraper.set_targets(targets.iter().map(assigned).collect());
     Running { scraper, outputs, targets }
 }
@@ -350,4 +356,69 @@ async fn status_and_metadata_show_the_last_scrape() {
     assert_eq!((status.health, status.last_slot), (Health::Up, Some(outcome.slot)));
     let metadata = running.scraper.metadata(&outcome.source);
     assert_eq!(metadata[0].kind.as_str(), "gauge");
+}
+
+/// Scrapes `address` over TLS; the error, or "up".
+async fn over_tls(address: &str, client_auth: bool, tls: TlsConfig) -> String {
+    let net = TestNet::new([
+        ("a:1", respond_tls(client_auth, |_| ok("m 5\n"))),
+        ("127.0.0.1:1", respond_tls(client_auth, |_| ok("m 5\n"))),
+        ("b:1", respond_tls(client_auth, |_| ok("m 5\n"))),
+    ]);
+    let files = [("/tls/ca.pem", TEST_AUTHORITY), ("/tls/cert.pem", TEST_CERT), ("/tls/key.pem", TEST_KEY)];
+    let mut running = start_with(ports_with(net, files), &[address], |c| {
+        c.scheme = Scheme::Https;
+        c.tls = tls;
+    });
+    running.next().await.last_error.unwrap_or_else(|| "up".to_owned())
+}
+
+fn trusting() -> TlsConfig {
+    TlsConfig { ca: Some(Secret::File("/tls/ca.pem".into())), ..TlsConfig::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_behind_tls_must_bear_a_name_that_we_trust() {
+    assert_eq!(over_tls("a:1", false, trusting()).await, "up");
+    assert_eq!(over_tls("127.0.0.1:1", false, trusting()).await, "up");
+    let wrong = over_tls("b:1", false, trusting()).await;
+    assert!(wrong.contains("not valid for name \"b\""), "{wrong}");
+    let named = TlsConfig { server_name: Some("a".into()), ..trusting() };
+    assert_eq!(over_tls("b:1", false, named).await, "up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_authority_is_not_trusted_unless_asked_for() {
+    let unknown = over_tls("a:1", false, TlsConfig::default()).await;
+    assert_eq!(unknown, "tls: no authorities found on this system; set tls_config.ca_file");
+    let anybody = TlsConfig { insecure_skip_verify: true, ..TlsConfig::default() };
+    assert_eq!(over_tls("b:1", false, anybody).await, "up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn we_show_our_certificate_to_who_asks_for_it() {
+    let file = |path: &str| Some(Secret::File(path.to_owned()));
+    let ours = TlsConfig { cert: file("/tls/cert.pem"), key: file("/tls/key.pem"), ..trusting() };
+    assert_eq!(over_tls("a:1", true, ours).await, "up");
+    assert!(over_tls("a:1", true, trusting()).await.starts_with("Get \"https://a:1/metrics\""));
+    let missing = TlsConfig { cert: file("/tls/none.pem"), key: file("/tls/key.pem"), ..trusting() };
+    assert!(over_tls("a:1", true, missing).await.starts_with("unable to read file /tls/none.pem"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_versions_of_tls_are_refused_by_name() {
+    let old = TlsConfig { max_version: Some(TlsVersion::Tls11), ..trusting() };
+    assert!(over_tls("a:1", false, old).await.contains("tls_config.max_version"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_read_from_its_file_without_the_white_space_around_it() {
+    let answer = |request: &str| {
+        if request.contains("authorization: Bearer abc\r\n") { ok("m 1\n") } else { ok("").status("401 No") }
+    };
+    let net = TestNet::new([("a:1", respond(answer))]);
+    let auth = Authorization { kind: "Bearer".into(), credentials: Secret::File("/token".into()) };
+    let ports = ports_with(net, [("/token", b" abc\n")]);
+    let mut running = start_with(ports, &["a:1"], |c| c.authorization = Some(auth));
+    assert_eq!(running.next().await.last_error, None);
 }
