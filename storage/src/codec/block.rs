@@ -18,8 +18,9 @@ use super::{
     values::{decode_value, encode_values, read_values},
 };
 
-/// At most so many values are in a block.
-pub const VALUES_MAX: usize = 1 << 16;
+/// At most so many values are in a block: far more than two hours hold, so that the assertion on it cannot be
+/// reached by data. A decoder reserves what its caller counts, never what the bytes say.
+pub const VALUES_MAX: usize = 1 << 24;
 
 pub(super) const VERSION: u8 = 1;
 const CONSTANT: u8 = 0;
