@@ -59,7 +59,7 @@ fn changes_metric(op: BinaryOp) -> bool {
 enum Combined {
     /// A value, and whether a filter keeps it.
     Value(Out, bool),
-    /// The types do not go together: no value.
+    /// The types do not go together, or a side is missing: no value.
     Incompatible,
 }
 
@@ -144,7 +144,7 @@ impl<'a> Evaluator<'a> {
                 }
                 ("histogram", "histogram")
             }
-            (Cell::Absent, _) | (_, Cell::Absent) => return Combined::Value(Out::Absent, false),
+            (Cell::Absent, _) | (_, Cell::Absent) => return Combined::Incompatible,
         };
         self.note(|notes| notes.incompatible_types(names.0, op.as_str(), names.1, operator.at));
         Combined::Incompatible
