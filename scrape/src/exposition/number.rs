@@ -20,39 +20,57 @@ pub(crate) fn parse_value(text: &[u8]) -> Result<f64, String> {
     }
 }
 
-/// Reads digits with at most one point among them; `None` for anything else, or if the result may not be exact.
+/// Reads digits with at most one point among them and perhaps an exponent behind; `None` for anything else, or if the
+/// result may not be exact.
 ///
-/// Below 2^53 the digits are an exact double, and one correctly rounded division by an exact power of ten gives
-/// the correctly rounded result (Clinger's fast path).
+/// Below 2^53 the digits are an exact double, and one correctly rounded division or multiplication by an exact power
+/// of ten gives the correctly rounded result (Clinger's fast path).
 #[inline]
 pub(crate) fn parse_simple(text: &[u8]) -> Option<f64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    if digits.is_empty() || digits.len() > 19 {
-        return None;
-    }
     let mut mantissa = 0_u64;
+    let mut count = 0;
     let mut point = None;
+    let mut exponent = 0;
     for (i, byte) in digits.iter().enumerate() {
         let digit = byte.wrapping_sub(b'0');
         if digit < 10 {
-            mantissa = mantissa * 10 + u64::from(digit);
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            count += 1;
         } else if *byte == b'.' && point.is_none() {
-            point = Some(i);
+            point = Some(count);
+        } else if *byte == b'e' {
+            exponent = parse_exponent(&digits[i + 1..])?;
+            break;
         } else {
             return None;
         }
     }
-    if mantissa >= 1 << 53 || digits == b"." {
+    if count == 0 || count > 18 || mantissa >= 1 << 53 {
         return None;
     }
-    let value = match point {
-        None => mantissa as f64,
-        Some(at) => mantissa as f64 / POWERS[digits.len() - 1 - at],
+    let power = exponent - point.map_or(0, |at| count - at);
+    let value = match power {
+        0 => mantissa as f64,
+        1..=22 => mantissa as f64 * POWERS[power as usize],
+        -22..=-1 => mantissa as f64 / POWERS[-power as usize],
+        _ => return None,
     };
     Some(if negative { -value } else { value })
+}
+
+#[inline]
+fn parse_exponent(text: &[u8]) -> Option<i32> {
+    let (sign, digits) = match text {
+        [b'-', rest @ ..] => (-1, rest),
+        [b'+', rest @ ..] => (1, rest),
+        _ => (1, text),
+    };
+    let short = matches!(digits.len(), 1..=3) && digits.iter().all(u8::is_ascii_digit);
+    short.then(|| sign * digits.iter().fold(0, |sum, digit| sum * 10 + i32::from(digit - b'0')))
 }
 
 #[cold]
@@ -111,13 +129,42 @@ mod tests {
             let fast = parse_simple(text.as_bytes()).expect("simple");
             assert_eq!(fast.to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
         };
-        ["0", "-0", "1", "123456789012345", "0.1", "4.35", "-12.75", "9007199254740991", "1.", ".5"]
-            .into_iter()
-            .for_each(same);
+        [
+            "0",
+            "-0",
+            "1",
+            "123456789012345",
+            "0.1",
+            "4.35",
+            "-12.75",
+            "9007199254740991",
+            "1.",
+            ".5",
+            "1.305e-06",
+            "2.189426688e+10",
+            "1e5",
+            "-4e3",
+            "1e22",
+        ]
+        .into_iter()
+        .for_each(same);
         assert_eq!(parse_simple(b"9007199254740993"), None);
-        assert_eq!(parse_simple(b"1e5"), None);
+        assert_eq!(parse_simple(b"1e23"), None);
+        assert_eq!(parse_simple(b"1e"), None);
+        assert_eq!(parse_simple(b"1e+"), None);
+        assert_eq!(parse_simple(b"e5"), None);
         assert_eq!(parse_simple(b"."), None);
         assert_eq!(parse_simple(b"-"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn both_ways_agree_to_the_bit(text in "-?[0-9]{0,10}\\.?[0-9]{0,10}(e[+-]?[0-9]{1,3})?") {
+            let slow: Option<f64> = text.parse().ok();
+            if let Some(fast) = parse_simple(text.as_bytes()) {
+                proptest::prop_assert_eq!(slow.map(f64::to_bits), Some(fast.to_bits()));
+            }
+        }
     }
 
     #[test]

@@ -83,9 +83,8 @@ impl Client {
     /// # Errors
     /// If there is no good answer. Time-outs are the caller's.
     pub(crate) async fn get(&mut self) -> Result<Reply, ScrapeError> {
-        let secrets =
-            Secrets::read(&self.target.config, self.target.url.scheme, &self.ports.fs, &*self.ports.spawner)
-                .await;
+        // Files of TLS are read when a connection is made; those of credentials, at each scrape.
+        let secrets = self.secrets(Scheme::Http).await;
         let mut url = self.target.url.clone();
         let mut seen = vec![url.clone()];
         loop {
@@ -118,6 +117,10 @@ impl Client {
         }
     }
 
+    async fn secrets(&self, scheme: Scheme) -> Secrets {
+        Secrets::read(&self.target.config, scheme, &self.ports.fs, &*self.ports.spawner).await
+    }
+
     /// Sends the request, over the kept connection if it still lives.
     async fn ask(
         &mut self,
@@ -135,12 +138,12 @@ impl Client {
             }
         }
         let request = self.request(url, secrets)?;
-        let mut sender = self.connect(url, secrets).await?;
+        let mut sender = self.connect(url).await?;
         let response = sender.send_request(request).await.map_err(|error| broken(describe(&error)))?;
         Ok((response, sender))
     }
 
-    async fn connect(&self, url: &TargetUrl, secrets: &Secrets) -> Result<Sender, ScrapeError> {
+    async fn connect(&self, url: &TargetUrl) -> Result<Sender, ScrapeError> {
         let broken = |what: String| ScrapeError::Connection { url: url.to_string(), what };
         let address = url.host_and_port();
         let stream = self.ports.net.connect(&address).await;
@@ -149,7 +152,7 @@ impl Client {
             Scheme::Http => self.handshake(stream).await.map_err(broken),
             Scheme::Https => {
                 let tls = &self.target.config.tls;
-                let config = tls::client_config(tls, secrets, &self.ports.clock)?;
+                let config = tls::client_config(tls, &self.secrets(url.scheme).await, &self.ports.clock)?;
                 let name = tls::server_name(tls, url.host())?;
                 let connecting = tokio_rustls::TlsConnector::from(config).connect(name, stream);
                 let stream = connecting.await.map_err(|error| broken(format!("tls: {error}")))?;

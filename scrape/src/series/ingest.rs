@@ -234,34 +234,36 @@ impl Run<'_> {
     /// Takes a sample in. The order of the counts is Prometheus's.
     #[inline]
     fn sample(&mut self, id: LineId, kind: LineKind, value: Value, own: Option<i64>) {
-        self.found.scraped += 1;
+        let found = &mut self.found;
+        let cache = &mut *self.cache;
+        let Some(line) = cache.lines.get_mut(id) else { return };
+        let scrape = cache.scrape;
+        found.scraped += 1;
+        self.lines_seen += 1;
         let LineKind::Series(slot) = kind else {
-            self.see(id);
+            line.seen = scrape;
             return;
         };
-        self.found.added += 1;
-        let config = &self.cache.target.config;
+        found.added += 1;
+        let config = &*cache.target.config;
         let own = own.filter(|_| config.honor_timestamps);
-        let (limit, track) = (config.limits.samples, config.track_timestamps_staleness);
-        let scrape = self.cache.scrape;
-        let known = self.cache.lines.get(id).is_some_and(|line| line.seen >= self.cache.flushed);
-        let in_row = &mut self.cache.slot_seen[slot as usize];
+        let in_row = &mut cache.slot_seen[slot as usize];
         if own.is_none() && *in_row == scrape {
-            self.found.duplicates += 1;
+            found.duplicates += 1;
             return;
         }
         self.appended += 1;
-        if limit > 0 && self.appended > limit {
+        if config.limits.samples > 0 && self.appended > config.limits.samples {
             self.limit_hit = true;
             return;
         }
         match own {
             None => {
                 *in_row = scrape;
-                self.found.cells.push((slot, value));
+                found.cells.push((slot, value));
             }
             Some(timestamp) if timestamp > self.timestamp.0.saturating_add(AHEAD_MS_MAX) => {
-                self.found.out_of_bounds += 1;
+                found.out_of_bounds += 1;
                 return;
             }
             Some(timestamp) => {
@@ -270,17 +272,17 @@ impl Run<'_> {
                 if late {
                     self.newest.extend(newest.map(|newest| (slot, newest)));
                 } else if newest == Some(timestamp) {
-                    self.found.duplicates += 1;
+                    found.duplicates += 1;
                     return;
                 }
-                self.found.timed.push(TimedSample { timestamp, late, slot, value });
-                if track {
-                    self.cache.tracked.insert(slot, scrape);
+                found.timed.push(TimedSample { timestamp, late, slot, value });
+                if config.track_timestamps_staleness {
+                    cache.tracked.insert(slot, scrape);
                 }
             }
         }
-        self.found.series_added += u64::from(!known && !self.limit_hit);
-        self.see(id);
+        found.series_added += u64::from(line.seen < cache.flushed && !self.limit_hit);
+        line.seen = scrape;
     }
 
     fn protobuf(&mut self, body: &[u8]) -> Result<(), String> {
