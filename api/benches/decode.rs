@@ -1,5 +1,7 @@
 //! Decoding a remote-write request of 2000 series of node_exporter's shape with one sample each.
 
+#![expect(clippy::unwrap_used, missing_docs, reason = "a bench")]
+
 #[allow(dead_code)]
 #[path = "../tests/support/message.rs"]
 mod message;

@@ -48,6 +48,12 @@ pub fn decompress(codec: Codec, body: &[u8], limit: usize) -> Result<Vec<u8>, De
     }
 }
 
+/// How long a snappy block says it is, within what its bytes can hold; `None` if it cannot be told.
+pub(crate) fn snappy_length(body: &[u8]) -> Option<usize> {
+    let length = snap::raw::decompress_len(body).ok()?;
+    Some(length.min(body.len().saturating_mul(SNAPPY_GROWTH_MAX)))
+}
+
 fn snappy_block(body: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     let malformed = |reason: String| DecompressError::Malformed { codec: "snappy", reason };
     let length = snap::raw::decompress_len(body).map_err(|error| malformed(error.to_string()))?;

@@ -14,7 +14,6 @@ pub(crate) enum ErrorType {
     BadData,
     Internal,
     Unavailable,
-    NotFound,
 }
 
 impl ErrorType {
@@ -26,7 +25,6 @@ impl ErrorType {
             ErrorType::BadData => "bad_data",
             ErrorType::Internal => "internal",
             ErrorType::Unavailable => "unavailable",
-            ErrorType::NotFound => "not_found",
         }
     }
 
@@ -38,7 +36,6 @@ impl ErrorType {
             ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorType::BadData => StatusCode::BAD_REQUEST,
             ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorType::NotFound => StatusCode::NOT_FOUND,
         }
     }
 }

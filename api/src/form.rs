@@ -1,17 +1,23 @@
 //! Parameters of a request: the URL's and, of a form POST, the body's, merged as Go's `Request.Form` merges them.
 
-use crate::{error::ApiError, options::Options};
+use crate::{
+    error::{ApiError, ErrorType},
+    state::{State, declared_length},
+};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The parameters. Those of the body stand before those of the URL, so that the first of a name wins.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Form {
     pairs: Vec<(String, String)>,
     from_body: usize,
+    /// The memory of the body, claimed for as long as the parameters live.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Parameters of one request; more are a sign of an attack.
@@ -19,9 +25,14 @@ const PAIRS_MAX: usize = 10_000;
 
 impl Form {
     /// Of the URL and the body of a POST. `PATCH` and `PUT` do not occur.
-    pub(crate) async fn of(parts: &Parts, body: Body, options: &Options) -> Result<Form, ApiError> {
+    pub(crate) async fn of(parts: &Parts, body: Body, state: &State) -> Result<Form, ApiError> {
         let mut form = Form::default();
         if parts.method == Method::POST && is_form(&parts.headers) {
+            let options = &state.options;
+            let length = declared_length(&parts.headers).unwrap_or(options.form_bytes_max);
+            let room = state.claim(length.min(options.form_bytes_max));
+            let full = || ApiError::new(ErrorType::Unavailable, "too many bytes of requests in flight");
+            form._room = Some(room.ok_or_else(full)?);
             let bytes = read_body(body, options.form_bytes_max, options.body_timeout).await?;
             form.add(&bytes)?;
             form.from_body = form.pairs.len();

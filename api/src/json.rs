@@ -67,7 +67,7 @@ pub(crate) fn labels(out: &mut Vec<u8>, labels: &Labels) {
 
 /// A list of strings.
 pub(crate) fn texts<'a>(out: &mut Vec<u8>, list: impl IntoIterator<Item = &'a str>) {
-    array(out, list, |out, item| text(out, item));
+    array(out, list, text);
 }
 
 /// A list.

@@ -39,14 +39,17 @@ pub struct Options {
     pub write_body_bytes_max: usize,
     /// Bytes of a write when decompressed.
     pub write_message_bytes_max: usize,
-    /// Bytes of writes, as sent, that may be in memory at once; more are told to come back.
-    pub write_bytes_in_flight_max: usize,
+    /// Bytes of request bodies, packed and unpacked, that may be in memory at once; more are told to come back.
+    pub body_bytes_in_flight_max: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     /// Limits on what a write contains.
     pub write: DecodeLimits,
     /// Label sets that the write path remembers; at most about 512 bytes each.
     pub write_cache_series: usize,
+    /// `--web.route-prefix`, by default the path of `--web.external-url`: what stands before every path; empty, or
+    /// with a slash in front and none behind.
+    pub route_prefix: String,
     /// Gaps listed in one answer.
     pub gaps_max: usize,
     /// Label names or values, and series, listed in one answer when the client names no limit.
@@ -68,14 +71,15 @@ impl Default for Options {
             lifecycle_enabled: false,
             remote_write_enabled: true,
             config_apply_enabled: true,
-            form_bytes_max: 10 << 20, // what Go's `ParseForm` takes
+            form_bytes_max: 4 << 20, // Go takes 10 MiB; a query may have 1 MiB, encoded at most 3
             config_bytes_max: 4 << 20,
             write_body_bytes_max: 16 << 20,
             write_message_bytes_max: 32 << 20,
-            write_bytes_in_flight_max: 128 << 20,
+            body_bytes_in_flight_max: 384 << 20,
             body_timeout: Duration::from_secs(30),
             write: DecodeLimits::default(),
             write_cache_series: 1 << 18,
+            route_prefix: String::new(),
             gaps_max: 10_000,
             list_max: 5_000_000,
         }

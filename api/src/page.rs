@@ -22,11 +22,11 @@ const PATHS: [(&str, &str); 12] = [
 
 pub(crate) async fn page(state: Shared) -> Response {
     let status = state.ports.cluster.status().await;
-    let page = render(&status, &state.ports.build.vestal_version);
+    let page = render(&status, &state.ports.build.vestal_version, &state.options.route_prefix);
     exact(StatusCode::OK, Some("text/html; charset=utf-8"), Body::from(page))
 }
 
-fn render(status: &ClusterStatus, version: &str) -> String {
+fn render(status: &ClusterStatus, version: &str, prefix: &str) -> String {
     let mut page = String::from(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Vestal</title><style>\
          body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em}\
@@ -56,8 +56,9 @@ fn render(status: &ClusterStatus, version: &str) -> String {
         put(format_args!("</tr>"));
     }
     put(format_args!("</table><ul>"));
+    let prefix = escaped(prefix);
     for (path, what) in PATHS {
-        put(format_args!("<li><a href=\"{path}\">{path}</a> {what}"));
+        put(format_args!("<li><a href=\"{prefix}{path}\">{path}</a> {what}"));
     }
     put(format_args!("</ul></body></html>\n"));
     page

@@ -17,7 +17,7 @@ use axum::{
     Router,
     extract::{Path, Request},
     middleware::{self, Next},
-    response::Response,
+    response::{Redirect, Response},
     routing::{MethodFilter, MethodRouter, get, on, post},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -27,11 +27,22 @@ use std::sync::Arc;
 pub fn router(ports: Ports, options: Options, counters: Arc<Counters>) -> Router {
     let state = Arc::new(State::new(ports, options, counters));
     let counted = state.clone();
-    Router::new()
-        .nest("/api/v1", api(&state))
-        .merge(beside(&state))
+    let all = Router::new().nest("/api/v1", api(&state)).merge(beside(&state));
+    prefixed(all, &state.options.route_prefix)
         .fallback(async || crate::text::plain(StatusCode::NOT_FOUND, "404 page not found"))
         .layer(middleware::from_fn(move |request: Request, next: Next| count(counted.clone(), request, next)))
+}
+
+/// Puts everything behind `--web.route-prefix`.
+fn prefixed(all: Router, prefix: &str) -> Router {
+    if prefix.is_empty() {
+        return all;
+    }
+    let to_home = || {
+        let home = prefix.to_owned();
+        get(async move || Redirect::to(&home))
+    };
+    Router::new().route("/", to_home()).route(&format!("{prefix}/"), to_home()).nest(prefix, all)
 }
 
 /// Endpoints that answer with the envelope.
@@ -123,7 +134,7 @@ where
     }
     let encoding = Encoding::accepted(request.headers());
     let (parts, body) = request.into_parts();
-    let form = match Form::of(&parts, body, &state.options).await {
+    let form = match Form::of(&parts, body, &state).await {
         Ok(form) => form,
         Err(error) => return error.into_response(),
     };

@@ -5,6 +5,7 @@ use crate::{
     ports::{BuildInfo, Cluster, ConfigSource, Lifecycle, Metrics, Targets, Tsdb, WriteSink},
     write::LabelCache,
 };
+use http::{HeaderMap, header};
 use model::{Clock, Spawner, Views};
 use promql::{Engine, EngineOptions};
 use std::{
@@ -14,7 +15,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Everything the API reads from and writes to.
 #[derive(Clone)]
@@ -78,8 +79,8 @@ pub(crate) struct State {
     engine: EngineOptions,
     /// One permit per query under evaluation.
     pub(crate) queries: Arc<Semaphore>,
-    /// One permit per KiB of a write's body in memory.
-    pub(crate) write_kib: Arc<Semaphore>,
+    /// One permit per KiB of request bodies in memory.
+    bodies: Arc<Semaphore>,
     pub(crate) label_cache: Arc<LabelCache>,
 }
 
@@ -93,13 +94,18 @@ impl State {
         let series = options.write_cache_series;
         State {
             queries: Arc::new(Semaphore::new(options.query_concurrency_max.max(1))),
-            write_kib: Arc::new(Semaphore::new(kib(options.write_bytes_in_flight_max) as usize)),
+            bodies: Arc::new(Semaphore::new(kib(options.body_bytes_in_flight_max) as usize)),
             label_cache: Arc::new(LabelCache::new(series, series.saturating_mul(CACHE_BYTES_PER_SERIES))),
             engine: engine_options(&options),
             ports,
             options,
             counters,
         }
+    }
+
+    /// Claims memory for request bodies and what is made of them; `None` if the server is full.
+    pub(crate) fn claim(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.bodies.clone().try_acquire_many_owned(kib(bytes)).ok()
     }
 
     /// The engine as flags and configuration have it now.
@@ -128,6 +134,11 @@ fn engine_options(options: &Options) -> EngineOptions {
 }
 
 /// Bytes in KiB, rounded up, at least one.
-pub(crate) fn kib(bytes: usize) -> u32 {
+fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX >> 4)
+}
+
+/// The length that a request's head declares for its body.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -26,6 +26,8 @@ pub struct Decoded {
     pub invalid: u64,
     /// The first of them, in words.
     pub first_invalid: Option<String>,
+    /// What the samples take, in floats.
+    cost: usize,
 }
 
 /// Limits of one request.
@@ -33,7 +35,7 @@ pub struct Decoded {
 pub struct DecodeLimits {
     /// On the labels of each series.
     pub labels: LabelLimits,
-    /// Samples and histograms in one request.
+    /// Samples in one request; a histogram counts as eight and one for every four of its bytes.
     pub samples_max: usize,
     /// Buckets and spans of one histogram.
     pub buckets_max: usize,
@@ -117,17 +119,24 @@ fn time_series(
                 // Labels behind samples: legal, and nobody does it. Gathered as one run in canonical form.
                 gather(&mut scattered, run, field.bytes(1)?);
             }
-            2 => samples.push(sample(field.bytes(2)?)?),
-            4 => match histogram::decode(field.bytes(4)?, limits.buckets_max)? {
-                Ok(sample) => samples.push(sample),
-                Err(error) => {
-                    invalid_count += 1;
-                    invalid.get_or_insert(error);
+            2 => {
+                samples.push(sample(field.bytes(2)?)?);
+                decoded.cost += 1;
+            }
+            4 => {
+                let message = field.bytes(4)?;
+                decoded.cost += 8 + message.len() / 4;
+                match histogram::decode(message, limits.buckets_max)? {
+                    Ok(sample) => samples.push(sample),
+                    Err(error) => {
+                        invalid_count += 1;
+                        invalid.get_or_insert(error);
+                    }
                 }
-            },
+            }
             _ => {}
         }
-        if samples.len() > limits.samples_max {
+        if decoded.cost > limits.samples_max {
             return Err(DecodeError::TooManySamples(limits.samples_max));
         }
     }

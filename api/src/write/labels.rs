@@ -63,9 +63,12 @@ pub enum LabelError {
     },
 }
 
+/// A label's name and value, not yet checked.
+type RawPair<'a> = (&'a [u8], &'a [u8]);
+
 /// Name and value of one label message.
 #[inline]
-fn pair(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+fn pair(message: &[u8]) -> Result<RawPair<'_>, WireError> {
     let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
@@ -83,7 +86,7 @@ struct Pairs<'a>(Reader<'a>);
 
 impl<'a> Pairs<'a> {
     #[inline]
-    fn next(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, WireError> {
+    fn next(&mut self) -> Result<Option<RawPair<'a>>, WireError> {
         while let Some((_, field)) = self.0.next()? {
             let Field::Bytes(message) = field else { return Err(WireError::WrongType(1)) };
             let (name, value) = pair(message)?;

@@ -19,52 +19,111 @@ pub use decode::{DecodeError, DecodeLimits, Decoded, decode};
 pub use labels::{LabelCache, LabelError, LabelLimits};
 
 use crate::{
-    decompress::{Codec, DecompressError, decompress},
+    decompress::{Codec, DecompressError, decompress, snappy_length},
     error::{ApiError, ErrorType},
     form::read_body,
     job,
     ports::{Offender, WriteError, WriteOutcome},
-    state::{Counters, Shared, State, kib},
+    state::{Counters, Shared, State, declared_length},
+    text::plain,
 };
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
+use tokio::sync::OwnedSemaphorePermit;
 
 const MESSAGE: &str = "prometheus.WriteRequest";
 
 /// Above this, decompressing and decoding leave the async threads.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
+/// A write that was not taken.
+struct Failure {
+    status: StatusCode,
+    text: String,
+    /// Seconds.
+    retry_after: Option<u64>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, text: impl Into<String>) -> Failure {
+        Failure { status, text: text.into(), retry_after: None }
+    }
+
+    fn into_response(self, state: &State) -> Response {
+        let mut response = plain(self.status, &self.text);
+        if let Some(seconds) = self.retry_after {
+            Counters::add(&state.counters.writes_unavailable, 1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Failure {
+        let WriteError::Unavailable { reason, retry_after } = error;
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        let retry_after = Some(seconds.max(1));
+        Failure { status: StatusCode::SERVICE_UNAVAILABLE, text: reason, retry_after }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        // A sender gives up on what is not a 5xx, and an accident of ours is not its fault.
+        let internal = error.kind == ErrorType::Internal;
+        Failure::new(if internal { StatusCode::SERVICE_UNAVAILABLE } else { error.status() }, error.text)
+    }
+}
+
+impl From<DecompressError> for Failure {
+    fn from(error: DecompressError) -> Failure {
+        let status = match error {
+            DecompressError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            DecompressError::Malformed { .. } => StatusCode::BAD_REQUEST,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Failure {
+        let status = match error {
+            DecodeError::Malformed(_) => StatusCode::BAD_REQUEST,
+            DecodeError::TooManySamples(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        Failure::new(status, error.to_string())
+    }
+}
+
 pub(crate) async fn write(state: Shared, request: Request<Body>) -> Response {
     if !state.options.remote_write_enabled {
         let text = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
         return plain(StatusCode::NOT_FOUND, text);
     }
-    match answer(&state, request).await {
-        Ok(response) | Err(response) => response,
-    }
+    answer(&state, request).await.unwrap_or_else(|failure| failure.into_response(&state))
 }
 
-async fn answer(state: &State, request: Request<Body>) -> Result<Response, Response> {
-    check_type(request.headers()).map_err(|text| plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text))?;
-    let _room = make_room(state, request.headers())?;
+async fn answer(state: &State, request: Request<Body>) -> Result<Response, Failure> {
+    check_type(request.headers()).map_err(|text| Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))?;
+    let _body_room = room_for_body(state, request.headers())?;
     let options = &state.options;
-    let body = read_body(request.into_body(), options.write_body_bytes_max, options.body_timeout).await;
-    let body = body.map_err(plain_error)?;
+    let body = read_body(request.into_body(), options.write_body_bytes_max, options.body_timeout).await?;
+    let _message_room = room_for_message(state, &body)?;
     let decoded = if body.len() <= INLINE_BYTES_MAX {
-        unpack(&body, &state.label_cache, options.write_message_bytes_max, &options.write)
+        unpack(&body, &state.label_cache, options.write_message_bytes_max, &options.write)?
     } else {
         let (cache, limits) = (state.label_cache.clone(), options.write);
         let message_max = options.write_message_bytes_max;
         let work = move || unpack(&body, &cache, message_max, &limits);
-        job::run(state, "decode_write", work).await.map_err(plain_error)?
+        job::run(state, "decode_write", work).await??
     };
-    let decoded = decoded.map_err(|(status, text)| plain(status, &text))?;
     let outcome = if decoded.request.series.is_empty() {
         WriteOutcome::default()
     } else {
-        state.ports.write.write(decoded.request).await.map_err(|error| unavailable(state, &error))?
+        state.ports.write.write(decoded.request).await?
     };
     let refused = outcome.refused.values().sum::<u64>() + decoded.invalid;
     Counters::add(&state.counters.samples_written, outcome.accepted);
@@ -72,7 +131,8 @@ async fn answer(state: &State, request: Request<Body>) -> Result<Response, Respo
     if refused == 0 {
         return Ok(plain(StatusCode::NO_CONTENT, ""));
     }
-    Ok(plain(StatusCode::BAD_REQUEST, &refusal_text(&outcome, decoded.invalid, decoded.first_invalid)))
+    let text = refusal_text(&outcome, decoded.invalid, decoded.first_invalid);
+    Err(Failure::new(StatusCode::BAD_REQUEST, text))
 }
 
 /// As in Prometheus, headers that are missing are taken to be right.
@@ -104,22 +164,30 @@ fn check_type(headers: &HeaderMap) -> Result<(), String> {
     ))
 }
 
-/// Claims memory for the body before it is read; a server that is full says so at once.
-fn make_room(state: &State, headers: &HeaderMap) -> Result<tokio::sync::OwnedSemaphorePermit, Response> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+/// Claims memory for the body before it is read.
+fn room_for_body(state: &State, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Failure> {
     let bytes_max = state.options.write_body_bytes_max;
-    let bytes = declared.unwrap_or(bytes_max);
+    let bytes = declared_length(headers).unwrap_or(bytes_max);
     if bytes > bytes_max {
         let text = format!("request body is larger than {bytes_max} bytes");
-        return Err(plain(StatusCode::PAYLOAD_TOO_LARGE, &text));
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
-    state.write_kib.clone().try_acquire_many_owned(kib(bytes)).map_err(|_| {
-        let reason = "too many bytes of writes in flight".to_owned();
-        unavailable(
-            state,
-            &WriteError::Unavailable { reason, retry_after: std::time::Duration::from_secs(1) },
-        )
-    })
+    state.claim(bytes).ok_or_else(full)
+}
+
+/// Bytes of what is made of a message, for each of its bytes: itself, its samples, and their way to the shards.
+const MESSAGE_GROWTH: usize = 3;
+
+/// Claims memory for what the body unpacks to.
+fn room_for_message(state: &State, body: &[u8]) -> Result<OwnedSemaphorePermit, Failure> {
+    let length = snappy_length(body).unwrap_or(0).min(state.options.write_message_bytes_max);
+    state.claim(length * MESSAGE_GROWTH).ok_or_else(full)
+}
+
+/// A server that is full says so at once.
+fn full() -> Failure {
+    let reason = "too many bytes of requests in flight".to_owned();
+    WriteError::Unavailable { reason, retry_after: Duration::from_secs(1) }.into()
 }
 
 fn unpack(
@@ -127,21 +195,9 @@ fn unpack(
     cache: &LabelCache,
     message_max: usize,
     limits: &DecodeLimits,
-) -> Result<Decoded, (StatusCode, String)> {
-    let message = decompress(Codec::SnappyBlock, body, message_max).map_err(|error| {
-        let status = match error {
-            DecompressError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            DecompressError::Malformed { .. } => StatusCode::BAD_REQUEST,
-        };
-        (status, error.to_string())
-    })?;
-    decode(&message, cache, limits).map_err(|error| {
-        let status = match error {
-            DecodeError::Malformed(_) => StatusCode::BAD_REQUEST,
-            DecodeError::TooManySamples(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        };
-        (status, error.to_string())
-    })
+) -> Result<Decoded, Failure> {
+    let message = decompress(Codec::SnappyBlock, body, message_max)?;
+    Ok(decode(&message, cache, limits)?)
 }
 
 /// `refused 3 of 10 samples: 2 out of order sample, 1 invalid; first: ...`
@@ -161,24 +217,4 @@ fn refusal_text(outcome: &WriteOutcome, invalid: u64, first_invalid: Option<Stri
         write!(text, "; first: {first}").expect("a String takes all text");
     }
     text
-}
-
-fn unavailable(state: &State, error: &WriteError) -> Response {
-    Counters::add(&state.counters.writes_unavailable, 1);
-    let WriteError::Unavailable { reason, retry_after } = error;
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, reason);
-    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-    response
-}
-
-fn plain_error(error: ApiError) -> Response {
-    let status =
-        if error.kind == ErrorType::Internal { StatusCode::SERVICE_UNAVAILABLE } else { error.status() };
-    plain(status, &error.text)
-}
-
-/// A text answer as Go's `http.Error` gives it; without a body for 204.
-fn plain(status: StatusCode, text: &str) -> Response {
-    crate::text::plain(status, text)
 }

@@ -118,6 +118,15 @@ fn more_samples_than_allowed_fail() {
 }
 
 #[test]
+fn histograms_weigh_what_they_take() {
+    let mut one = series(UP, &[]);
+    (0..1000).for_each(|_| bytes(&mut one, 4, &[]));
+    let limits = DecodeLimits { samples_max: 7999, ..DecodeLimits::default() };
+    let refused = super::decode(&request(&[one]), &LabelCache::new(64, 1 << 20), &limits);
+    assert_eq!(refused.unwrap_err(), DecodeError::TooManySamples(7999));
+}
+
+#[test]
 fn an_integer_histogram_is_kept_as_it_is() {
     let message = histogram(|h| {
         number(h, 1, 9);

@@ -145,3 +145,15 @@ async fn requests_are_counted_by_outcome() {
     assert_eq!(counters.requests.load(Ordering::Relaxed), 2);
     assert_eq!(counters.client_errors.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test]
+async fn everything_can_stand_behind_a_prefix() {
+    let options = Options { route_prefix: "/vestal".into(), ..Options::default() };
+    let world = World { options, ..World::default() }.open();
+    assert_eq!(world.get("/vestal/-/healthy").await.status, StatusCode::OK);
+    assert_eq!(world.get("/vestal/api/v1/labels").await.status, StatusCode::OK);
+    assert_eq!(world.get("/api/v1/labels").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.get("/").await.header("location"), "/vestal");
+    assert_eq!(world.get("/vestal/").await.header("location"), "/vestal");
+    assert!(world.get("/vestal").await.text().contains("href=\"/vestal/metrics\""));
+}

@@ -16,14 +16,14 @@ use std::{
 };
 
 /// 2015-07-01T20:10:51.781Z, a date of Prometheus's documentation.
-pub const NOW: TimestampMs = TimestampMs(1_435_781_451_781);
+pub(crate) const NOW: TimestampMs = TimestampMs(1_435_781_451_781);
 
 /// A view, as the header names it, that never opens.
-pub const NEVER: &str = "99:1";
+pub(crate) const NEVER: &str = "99:1";
 
 /// Always [`NOW`]; its monotonic time advances by a nanosecond with each look.
 #[derive(Debug, Default)]
-pub struct Stopped(AtomicU64);
+pub(crate) struct Stopped(AtomicU64);
 
 impl Clock for Stopped {
     fn now(&self) -> TimestampMs {
@@ -36,7 +36,7 @@ impl Clock for Stopped {
 
 /// Runs blocking work at once.
 #[derive(Debug)]
-pub struct Inline;
+pub(crate) struct Inline;
 
 impl Spawner for Inline {
     fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
@@ -52,17 +52,17 @@ impl Spawner for Inline {
 
 /// Series in memory.
 #[derive(Default)]
-pub struct Memory(BTreeMap<Labels, Samples>);
+pub(crate) struct Memory(BTreeMap<Labels, Samples>);
 
 impl Memory {
-    pub fn with(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Memory {
+    pub(crate) fn with(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Memory {
         let (timestamps, floats) = samples.iter().copied().unzip();
         let samples = Samples { timestamps, floats, ..Samples::default() };
         self.0.insert(Labels::from_pairs(labels.iter().copied()), samples);
         self
     }
 
-    pub fn with_histogram(mut self, name: &str, at: i64, histogram: FloatHistogram) -> Memory {
+    pub(crate) fn with_histogram(mut self, name: &str, at: i64, histogram: FloatHistogram) -> Memory {
         let samples = Samples {
             timestamps: vec![at],
             floats: vec![0.0],
@@ -146,11 +146,11 @@ impl Queryable for Memory {
 }
 
 /// Opens views of one memory; without a quorum only stale ones.
-pub struct MemoryViews {
-    pub memory: Arc<Memory>,
-    pub quorum: bool,
+pub(crate) struct MemoryViews {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) quorum: bool,
     /// What was asked for, in order.
-    pub asked: Mutex<Vec<Consistency>>,
+    pub(crate) asked: Mutex<Vec<Consistency>>,
 }
 
 impl Views for MemoryViews {

@@ -1,7 +1,10 @@
 //! The server: limits, slow clients, shutdown.
 
-use crate::{memory::Inline, world::World};
-use api::ServerOptions;
+use crate::{
+    memory::{Inline, NEVER},
+    world::World,
+};
+use api::{Options, ServerOptions};
 use model::{BoxFuture, ClientIo, Listener};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -38,10 +41,14 @@ struct Server {
 }
 
 fn serve(options: ServerOptions) -> Server {
+    serve_world(options, World::default())
+}
+
+fn serve_world(options: ServerOptions, world: World) -> Server {
     let (doors, accepted) = mpsc::channel(16);
     let (stop, stopped) = oneshot::channel::<()>();
     let listener = Box::new(Doors(Mutex::new(accepted)));
-    let router = World::default().open().router;
+    let router = world.open().router;
     let shutdown = Box::pin(async { _ = stopped.await });
     let task = tokio::spawn(api::serve(listener, router, Arc::new(Inline), options, shutdown));
     Server { doors, stop: Some(stop), task }
@@ -157,4 +164,20 @@ async fn a_shutdown_does_not_wait_for_ever() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     server.stop.take().unwrap().send(()).unwrap();
     timeout(Duration::from_secs(4), &mut server.task).await.expect("ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_gives_its_place_to_the_next() {
+    let options = Options { query_concurrency_max: 1, ..Options::default() };
+    let server = serve_world(ServerOptions::default(), World { options, ..World::default() });
+    let mut first = server.connect().await;
+    let stuck = format!("GET /api/v1/query?query=1 HTTP/1.1\r\nhost: x\r\nx-vestal-view: {NEVER}\r\n\r\n");
+    first.write_all(stuck.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut second = server.connect().await;
+    second.write_all(b"GET /api/v1/query?query=1 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(50), second.read(&mut byte)).await.is_err());
+    drop(first);
+    timeout(Duration::from_secs(2), second.read(&mut byte)).await.expect("is answered").unwrap();
 }

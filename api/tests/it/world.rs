@@ -27,17 +27,17 @@ use std::{
 use tower::ServiceExt;
 
 /// What the ports say; tests change it before they ask.
-pub struct World {
-    pub memory: Memory,
-    pub quorum: bool,
-    pub options: Options,
-    pub readiness: Readiness,
-    pub targets: TargetList,
-    pub metadata: Vec<TargetMetadata>,
-    pub gaps: Vec<Gap>,
-    pub external_labels: Labels,
-    pub written: Result<WriteOutcome, WriteError>,
-    pub reload: Result<(), String>,
+pub(crate) struct World {
+    pub(crate) memory: Memory,
+    pub(crate) quorum: bool,
+    pub(crate) options: Options,
+    pub(crate) readiness: Readiness,
+    pub(crate) targets: TargetList,
+    pub(crate) metadata: Vec<TargetMetadata>,
+    pub(crate) gaps: Vec<Gap>,
+    pub(crate) external_labels: Labels,
+    pub(crate) written: Result<WriteOutcome, WriteError>,
+    pub(crate) reload: Result<(), String>,
 }
 
 impl Default for World {
@@ -58,7 +58,7 @@ impl Default for World {
 }
 
 /// The ports that a world becomes, with what they were told.
-pub struct Said {
+pub(crate) struct Said {
     targets: TargetList,
     metadata: Vec<TargetMetadata>,
     gaps: Vec<Gap>,
@@ -67,47 +67,47 @@ pub struct Said {
     outcome: Result<WriteOutcome, WriteError>,
     reload: Result<(), String>,
     /// The writes that came, one line for each series.
-    pub writes: Mutex<Vec<String>>,
-    pub quit: AtomicBool,
+    pub(crate) writes: Mutex<Vec<String>>,
+    pub(crate) quit: AtomicBool,
 }
 
 /// An API to ask.
-pub struct Asked {
-    pub router: Router,
-    pub said: Arc<Said>,
-    pub views: Arc<MemoryViews>,
-    pub counters: Arc<Counters>,
+pub(crate) struct Asked {
+    pub(crate) router: Router,
+    pub(crate) said: Arc<Said>,
+    pub(crate) views: Arc<MemoryViews>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 impl World {
-    pub fn with(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> World {
+    pub(crate) fn with(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> World {
         World { memory: Memory::default().with(labels, samples), ..World::default() }
     }
 
-    pub fn and(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> World {
+    pub(crate) fn and(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> World {
         self.memory = self.memory.with(labels, samples);
         self
     }
 
-    pub fn open(self) -> Asked {
+    pub(crate) fn open(self) -> Asked {
         let said = Arc::new(Said {
             targets: self.targets,
             metadata: self.metadata,
@@ -148,24 +148,24 @@ impl World {
     }
 
     /// Opens and asks once.
-    pub async fn get(self, path: &str) -> Reply {
+    pub(crate) async fn get(self, path: &str) -> Reply {
         self.open().get(path).await
     }
 }
 
 impl Asked {
-    pub async fn ask(&self, request: Request<Body>) -> Reply {
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
         Reply { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -173,7 +173,7 @@ impl Asked {
         self.ask(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post_form(&self, path: &str, form: &str) -> Reply {
+    pub(crate) async fn post_form(&self, path: &str, form: &str) -> Reply {
         let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         self.ask(request.body(Body::from(form.to_owned())).unwrap()).await
     }

@@ -140,8 +140,13 @@ async fn a_shard_without_a_leader_is_answered_by_503_with_retry_after() {
 
 #[tokio::test]
 async fn a_server_that_is_full_tells_writers_to_come_back() {
-    let options = Options { write_bytes_in_flight_max: 1024, ..Options::default() };
-    let reply = write(World { options, ..World::default() }, vec![0; 3000]).await;
+    let world = || {
+        let options = Options { body_bytes_in_flight_max: 4096, ..Options::default() };
+        World { options, ..World::default() }
+    };
+    let reply = write(world(), vec![0; 5000]).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    let reply = write(world(), snappy(&vec![0; 5000])).await; // small as sent, not when unpacked
     assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
 }
 
