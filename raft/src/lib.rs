@@ -1,3 +1,22 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
 
+mod engine;
+mod group;
+mod members;
 pub mod meta;
+mod node;
+mod peer;
+mod read;
+mod status;
+mod time;
+
+pub use engine::driver::{Driver, Effect, Event, Instant, Role, Timing};
+pub use engine::snapshot::SnapshotProgress;
+pub use members::MemberError;
+pub use node::{COMMAND_BYTES_MAX, RaftNode, RaftOptions, RaftPorts, StartError, Threading};
+pub use peer::{
+    CALL_KIND_MIN, CallHandler, FRAME_BYTES_MAX, Gate, OPEN_KIND_MIN, PROTOCOL_VERSION, PeerError, PeerName,
+};
+pub use read::ReadIndexError;
+pub use status::{GroupProgress, GroupRole, GroupStatus};
+pub use time::{ClockSample, ClusterTime};

@@ -1,0 +1,223 @@
+//! A [`StateMachine`] as openraft wants it.
+//!
+//! Entries are handed to the apply threads in batches, their proposers are answered from there. A snapshot is a
+//! promise: its meta is the last checkpoint, its data is only opened when a replica asks for it.
+
+use super::{
+    apply::ApplyPool,
+    types::{
+        Answer, RaftEntry, RaftLogId, RaftMembership, SnapshotMeta, Types, decode_membership,
+        encode_membership, log_id, raft_log_id,
+    },
+};
+use futures::{Stream, StreamExt};
+use model::{Applied, CommittedEntry, EntryPayload, LogId, ShardId, SnapshotSink, StateError, StateMachine};
+use openraft::{
+    OptionalSend, alias,
+    storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
+};
+use std::{fmt, io, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Entries that are applied in one call, and their bytes.
+const BATCH_ENTRIES_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How long apply waits for room on a full disk before it tries again.
+const DISK_FULL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A snapshot's data: nothing where it is a promise, the received parts where it is to be installed.
+pub(crate) struct SnapshotData(pub(crate) Option<Box<dyn SnapshotSink>>);
+
+impl fmt::Debug for SnapshotData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "received parts" } else { "promise" })
+    }
+}
+
+/// The state machine of one group.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    shard: ShardId,
+    state: Arc<dyn StateMachine>,
+    pool: ApplyPool,
+    applied: Arc<watch::Sender<Option<LogId>>>,
+}
+
+type Responder = Option<ApplyResponder<Types>>;
+
+fn state_error(error: StateError) -> io::Error {
+    let kind = match &error {
+        StateError::Corrupt(_) => io::ErrorKind::InvalidData,
+        StateError::DiskFull(_) => io::ErrorKind::StorageFull,
+        StateError::Io(_) => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+fn gone() -> io::Error {
+    io::Error::other("apply thread ended")
+}
+
+fn committed(entry: RaftEntry) -> CommittedEntry {
+    let id = log_id(&entry.log_id);
+    let payload = match entry.payload {
+        openraft::EntryPayload::Blank => EntryPayload::Blank,
+        openraft::EntryPayload::Normal(command) => EntryPayload::Command(command.0),
+        openraft::EntryPayload::Membership(membership) => {
+            EntryPayload::Membership(encode_membership(&RaftMembership::new(Some(entry.log_id), membership)))
+        }
+    };
+    CommittedEntry { log_id: id, payload }
+}
+
+fn bytes_of(entry: &CommittedEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Command(bytes) | EntryPayload::Membership(bytes) => bytes.len(),
+        EntryPayload::Blank => 0,
+    }
+}
+
+/// What a checkpoint is as a snapshot.
+pub(crate) fn snapshot_meta(applied: &Applied) -> io::Result<SnapshotMeta> {
+    Ok(SnapshotMeta {
+        last_log_id: applied.log_id.map(raft_log_id),
+        last_membership: decode_membership(applied.membership.clone())?,
+    })
+}
+
+impl Machine {
+    /// Wraps `state`; `applied` is told of every batch.
+    pub(crate) fn new(
+        shard: ShardId,
+        state: Arc<dyn StateMachine>,
+        pool: ApplyPool,
+        applied: Arc<watch::Sender<Option<LogId>>>,
+    ) -> Machine {
+        applied.send_replace(state.applied().log_id);
+        Machine { shard, state, pool, applied }
+    }
+
+    /// Applies a batch. On a full disk it waits and goes on behind what was applied: the replica falls behind, the
+    /// cluster does not.
+    async fn apply_batch(&self, entries: Vec<CommittedEntry>, responders: Vec<Responder>) -> io::Result<()> {
+        let mut entries = entries;
+        let mut responders = responders;
+        loop {
+            let state = self.state.clone();
+            let (back, result) = self
+                .pool
+                .run(move || {
+                    let result = state.apply(&entries);
+                    (entries, result)
+                })
+                .await
+                .ok_or_else(gone)?;
+            entries = back;
+            match result {
+                Ok(answers) => {
+                    self.applied.send_replace(entries.last().map(|entry| entry.log_id));
+                    for (responder, answer) in responders.into_iter().zip(answers) {
+                        if let Some(responder) = responder {
+                            responder.send(Answer(answer));
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(StateError::DiskFull(reason)) => {
+                    tracing::warn!(shard = %self.shard, reason, "disk full, applying waits for room");
+                    let done = self.state.applied().log_id.map(|id| id.index);
+                    let rest = entries
+                        .iter()
+                        .position(|entry| Some(entry.log_id.index) > done)
+                        .unwrap_or(entries.len());
+                    entries.drain(..rest);
+                    responders.drain(..rest); // their outcome is unknown to the proposers
+                    if entries.is_empty() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(DISK_FULL_PATIENCE).await;
+                }
+                Err(error) => {
+                    tracing::error!(shard = %self.shard, %error, "replica stops: apply failed");
+                    return Err(state_error(error));
+                }
+            }
+        }
+    }
+}
+
+/// Answers with the last checkpoint.
+pub(crate) struct Promise(Arc<dyn StateMachine>);
+
+impl Promise {
+    fn snapshot(&self) -> io::Result<alias::SnapshotOf<Types, SnapshotData>> {
+        let meta = snapshot_meta(&self.0.checkpointed())?;
+        Ok(alias::SnapshotOf::<Types, _> { meta, snapshot: SnapshotData(None) })
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Promise {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<alias::SnapshotOf<Types, SnapshotData>> {
+        self.snapshot()
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Promise;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, RaftMembership)> {
+        let applied = self.state.applied();
+        Ok((applied.log_id.map(raft_log_id), decode_membership(applied.membership)?))
+    }
+
+    async fn apply<S>(&mut self, mut stream: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let (mut entries, mut responders, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(item) = stream.next().await {
+            let (entry, responder) = item?;
+            let entry = committed(entry);
+            bytes += bytes_of(&entry);
+            entries.push(entry);
+            responders.push(responder);
+            if entries.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_MAX {
+                self.apply_batch(std::mem::take(&mut entries), std::mem::take(&mut responders)).await?;
+                bytes = 0;
+            }
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.apply_batch(entries, responders).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Promise {
+        Promise(self.state.clone())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let Some(sink) = snapshot.0 else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "snapshot without parts"));
+        };
+        let installed = self.pool.run(move || sink.commit()).await.ok_or_else(gone)?.map_err(state_error)?;
+        if installed.log_id.map(raft_log_id) != meta.last_log_id {
+            let text =
+                format!("snapshot ends at {:?}, announced was {:?}", installed.log_id, meta.last_log_id);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        self.applied.send_replace(installed.log_id);
+        tracing::info!(shard = %self.shard, upto = ?installed.log_id, "snapshot installed");
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<alias::SnapshotOf<Types, SnapshotData>>> {
+        if self.state.checkpointed().log_id.is_none() {
+            return Ok(None);
+        }
+        Promise(self.state.clone()).snapshot().map(Some)
+    }
+}

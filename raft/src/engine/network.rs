@@ -1,0 +1,243 @@
+//! What one group says to one peer: openraft's requests as messages of the shared link.
+
+use super::{
+    machine::SnapshotData,
+    snapshot::{OfferAnswer, SnapshotOffer},
+    types::{Raft, RaftVote, Types},
+};
+use crate::peer::{PeerError, Peers, kind};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use model::{NodeId, ShardId};
+use openraft::{
+    OptionalSend, alias,
+    base::{BoxFuture, BoxStream},
+    errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
+    impls::EmptyNode,
+    network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{future::Future, io, time::Duration};
+
+/// Appends that may be on their way to one follower of one group.
+const PIPELINE: usize = 8;
+/// How long an append may take: openraft's own limit, the heartbeat interval, is too short for a large one.
+const APPEND_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two questions how a follower's snapshot gets on, and how long it may stand still.
+const OFFER_PAUSE: Duration = Duration::from_millis(250);
+const OFFER_STALLED_MAX: u32 = 240;
+
+/// The bytes of a message.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Bytes, String> {
+    postcard::to_stdvec(message).map(Bytes::from).map_err(|error| format!("encode a message: {error}"))
+}
+
+/// A message from its bytes.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(bytes).map_err(|error| format!("malformed message: {error}"))
+}
+
+fn unreachable(reason: impl ToString) -> Unreachable<Types> {
+    Unreachable::new(&io::Error::other(reason.to_string()))
+}
+
+/// Makes the connections of one group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupNet {
+    shard: ShardId,
+    peers: Peers,
+}
+
+impl GroupNet {
+    pub(crate) fn new(shard: ShardId, peers: Peers) -> GroupNet {
+        GroupNet { shard, peers }
+    }
+}
+
+impl RaftNetworkFactory<Types> for GroupNet {
+    type Network = GroupPeer;
+
+    async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> GroupPeer {
+        GroupPeer { shard: self.shard, node: NodeId(target), peers: self.peers.clone() }
+    }
+}
+
+/// One peer of one group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupPeer {
+    shard: ShardId,
+    node: NodeId,
+    peers: Peers,
+}
+
+impl GroupPeer {
+    /// Queues at once; the future waits for the answer.
+    fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        kind: u16,
+        request: &Q,
+        patience: Duration,
+    ) -> impl Future<Output = Result<A, Unreachable<Types>>> + Send + 'static + use<Q, A> {
+        let asked = encode(request).map(|body| self.peers.ask(self.node, kind, self.shard, body, patience));
+        async move {
+            let answer = asked.map_err(unreachable)?.await.map_err(unreachable)?;
+            decode(&answer).map_err(unreachable)
+        }
+    }
+}
+
+impl RaftNetworkV2<Types> for GroupPeer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        Ok(self.ask(kind::APPEND, &request, APPEND_PATIENCE).await?)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let peer = self.clone();
+        let answers = input
+            .map(move |request| {
+                let previous = request.prev_log_id;
+                let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                let asked =
+                    peer.ask::<_, AppendEntriesResponse<Types>>(kind::APPEND, &request, APPEND_PATIENCE);
+                async move {
+                    let answer = asked.await.map_err(RPCError::from)?;
+                    let whole = match &answer {
+                        AppendEntriesResponse::Success => true,
+                        AppendEntriesResponse::PartialSuccess(upto) => *upto == last,
+                        _ => false,
+                    };
+                    Ok((answer.into_stream_result(previous, last), whole))
+                }
+            })
+            .buffered(PIPELINE);
+        // What was sent behind a request that did not wholly succeed says nothing: the stream ends with it.
+        let answers = answers.scan(true, |going, answer: Result<(_, bool), RPCError<Types>>| {
+            let item = going.then(|| {
+                *going = matches!(&answer, Ok((_, true)));
+                answer.map(|(result, _)| result)
+            });
+            futures::future::ready(item)
+        });
+        Box::pin(async move { Ok(Box::pin(answers) as BoxStream<'s, _>) })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        Ok(self.ask(kind::VOTE, &request, option.soft_ttl()).await?)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        Ok(self.ask(kind::PRE_VOTE, &request, option.soft_ttl()).await?)
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        Ok(self.ask(kind::TRANSFER, &request, option.hard_ttl()).await?)
+    }
+
+    /// Offers the snapshot; the follower pulls it at its own pace and is asked how it gets on.
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: alias::SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let offer = SnapshotOffer { vote, last_log_id: snapshot.meta.last_log_id };
+        let mut cancel = std::pin::pin!(cancel);
+        let (mut stalled, mut before) = (0, 0);
+        loop {
+            let asked = self.ask::<_, OfferAnswer>(kind::SNAPSHOT_OFFER, &offer, APPEND_PATIENCE);
+            let answer = tokio::select! {
+                closed = &mut cancel => return Err(closed.into()),
+                answer = asked => answer?,
+            };
+            match answer {
+                OfferAnswer::Done(vote) => return Ok(SnapshotResponse::new(vote)),
+                OfferAnswer::Failed(reason) => return Err(unreachable(reason).into()),
+                OfferAnswer::Receiving(bytes) => {
+                    stalled = if bytes > before { 0 } else { stalled + 1 };
+                    before = bytes;
+                    if stalled > OFFER_STALLED_MAX {
+                        return Err(unreachable("the follower's snapshot stands still").into());
+                    }
+                }
+            }
+            tokio::select! {
+                closed = &mut cancel => return Err(closed.into()),
+                () = tokio::time::sleep(OFFER_PAUSE) => {}
+            }
+        }
+    }
+}
+
+/// What came of one of raft's requests beside the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    Nothing,
+    /// The group's leader was heard.
+    Heard,
+    /// A vote was granted.
+    Granted,
+}
+
+/// Works on an append, vote, pre-vote or transfer.
+pub(crate) async fn answer(raft: &Raft, kind: u16, body: &[u8]) -> Result<(Bytes, Noted), String> {
+    Ok(match kind {
+        kind::APPEND => {
+            let answer = raft.append_entries(decode(body)?).await.map_err(|error| error.to_string())?;
+            let higher = matches!(answer, AppendEntriesResponse::HigherVote(_));
+            (encode(&answer)?, if higher { Noted::Nothing } else { Noted::Heard })
+        }
+        kind::VOTE => {
+            let answer = raft.vote(decode(body)?).await.map_err(|error| error.to_string())?;
+            (encode(&answer)?, if answer.vote_granted { Noted::Granted } else { Noted::Nothing })
+        }
+        kind::PRE_VOTE => {
+            let answer = raft.pre_vote(decode(body)?).await.map_err(|error| error.to_string())?;
+            (encode(&answer)?, Noted::Nothing)
+        }
+        kind::TRANSFER => {
+            let answer =
+                raft.handle_transfer_leader(decode(body)?).await.map_err(|error| error.to_string())?;
+            (encode(&answer)?, Noted::Nothing)
+        }
+        other => return Err(format!("no such request: {other}")),
+    })
+}
+
+impl From<PeerError> for RPCError<Types> {
+    fn from(error: PeerError) -> Self {
+        unreachable(error).into()
+    }
+}

@@ -1,0 +1,226 @@
+//! Three nodes in one process, on fakes for everything outside.
+
+mod world;
+
+use bytes::Bytes;
+use model::{NodeId, ProposeError, Proposer, Term};
+use std::time::{Duration, Instant};
+use world::{A, B, Cluster};
+
+fn names(prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|i| format!("{prefix}{i}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_is_applied_everywhere() {
+    let cluster = Cluster::start().await;
+    for name in names("a", 0..20) {
+        cluster.commit(A, &name).await;
+    }
+    cluster.commit(B, "b").await;
+    cluster.same_everywhere(A, &names("a", 0..20)).await;
+    cluster.same_everywhere(B, &["b".to_owned()]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "measures")]
+async fn a_killed_leader_is_replaced_and_comes_back() {
+    let mut cluster = Cluster::start().await;
+    cluster.commit(A, "a0").await;
+    let leader = cluster.leader(A).await;
+    cluster.kill(leader).await;
+    let killed = Instant::now();
+    cluster.commit(A, "a1").await;
+    let gap = killed.elapsed();
+    println!("from the kill to the next commit: {gap:?}");
+    assert!(gap < Duration::from_secs(5), "{gap:?}");
+    cluster.boot(leader).await;
+    cluster.commit(A, "a2").await;
+    cluster.same_everywhere(A, &names("a", 0..3)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_acknowledged_survives_power_loss_of_all_nodes() {
+    let mut cluster = Cluster::start().await;
+    for name in names("a", 0..50) {
+        cluster.commit(A, &name).await;
+    }
+    for node in 1..=3 {
+        cluster.kill(node).await;
+    }
+    for node in 1..=3 {
+        cluster.boot(node).await;
+    }
+    cluster.commit(A, "a50").await;
+    cluster.same_everywhere(A, &names("a", 0..51)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_of_another_term_is_refused() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    let raft = &cluster.nodes[&leader].raft;
+    let term = raft.status(A).expect("hosted").term;
+    assert!(raft.propose(A, Some(term), Bytes::from_static(b"now")).await.is_ok());
+    let late = raft.propose(A, Some(Term(term.0 - 1)), Bytes::from_static(b"late")).await;
+    assert!(matches!(late, Err(ProposeError::Refused { .. })), "{late:?}");
+    let early = raft.propose(A, Some(Term(term.0 + 1)), Bytes::from_static(b"early")).await;
+    assert!(matches!(early, Err(ProposeError::Refused { .. })), "{early:?}");
+    cluster.same_everywhere(A, &["now".to_owned()]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_refuses_and_names_the_leader() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    let follower = leader % 3 + 1;
+    cluster
+        .eventually("the follower knows the leader", |cluster| {
+            cluster.nodes[&follower].raft.status(A).expect("hosted").leader == Some(NodeId(leader))
+        })
+        .await;
+    let refused = cluster.propose(follower, A, "x").await;
+    assert!(
+        matches!(refused, Err(ProposeError::Refused { leader: Some(id), .. }) if id == NodeId(leader)),
+        "{refused:?}"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_index_on_any_node_contains_what_was_acknowledged() {
+    let cluster = Cluster::start().await;
+    for name in names("a", 0..10) {
+        let index = cluster.commit(A, &name).await;
+        for node in 1..=3 {
+            let raft = &cluster.nodes[&node].raft;
+            let read = raft.read_index(&[A, B], Duration::from_secs(2)).await.expect("leaders");
+            assert!(read[&A] >= index);
+            assert!(raft.wait_applied(A, read[&A], Duration::from_secs(2)).await);
+            assert!(cluster.commands(node, A).contains(&name));
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_leader_gives_no_read_index_and_acknowledges_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.commit(A, "a0").await;
+    let old = cluster.leader(A).await;
+    cluster.world.isolate(old, &[1, 2, 3]);
+    let raft = cluster.nodes[&old].raft.clone();
+    let read = tokio::spawn(async move { raft.read_index(&[A], Duration::from_millis(1500)).await });
+    let raft = cluster.nodes[&old].raft.clone();
+    let lost = tokio::spawn(async move { raft.propose(A, None, Bytes::from_static(b"lost")).await });
+    let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
+    let new = cluster.leader_among(A, &others).await;
+    cluster.propose(new, A, "a1").await.expect("the majority goes on");
+    assert!(read.await.expect("no panic").is_err(), "a cut off leader answered a read");
+    cluster.world.heal();
+    assert!(lost.await.expect("no panic").is_err(), "a cut off leader acknowledged");
+    cluster.same_everywhere(A, &names("a", 0..2)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_moves_where_it_is_wanted_without_losing_a_commit() {
+    let cluster = Cluster::start().await;
+    cluster.commit(A, "a0").await;
+    for (i, step) in [1, 2, 1, 2].into_iter().enumerate() {
+        let leader = cluster.leader(A).await;
+        let to = (leader - 1 + step) % 3 + 1;
+        let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(to), Duration::from_secs(2)).await;
+        assert_eq!(moved, Ok(()));
+        cluster.commit(A, &format!("a{}", i + 1)).await;
+    }
+    cluster.same_everywhere(A, &names("a", 0..5)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_node_hands_over_everything_it_leads() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    assert_eq!(cluster.nodes[&leader].raft.hand_over(Duration::from_secs(2)).await, []);
+    assert_ne!(cluster.leader(A).await, leader);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_to_a_dead_node_ends_with_a_leader() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    let dead = leader % 3 + 1;
+    cluster.kill(dead).await;
+    let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(dead), Duration::from_secs(2)).await;
+    println!("transfer to a dead node: {moved:?}");
+    cluster.commit(A, "a0").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lags_behind_the_log_gets_a_snapshot() {
+    let mut options = raft::RaftOptions::default();
+    options.entries_kept = 0;
+    let mut cluster = Cluster::with(options, &[A]).await;
+    let leader = cluster.leader(A).await;
+    let lagging = leader % 3 + 1;
+    cluster.kill(lagging).await;
+    for name in names("a", 0..300) {
+        cluster.commit(A, &name).await;
+    }
+    for node in cluster.nodes.values() {
+        world::checkpoint(node, A);
+    }
+    cluster
+        .eventually("the log is purged", |cluster| {
+            cluster
+                .nodes
+                .values()
+                .all(|node| node.raft.progress(A).expect("hosted").purged.is_some_and(|index| index.0 > 250))
+        })
+        .await;
+    cluster.boot(lagging).await;
+    cluster.commit(A, "a300").await;
+    cluster.same_everywhere(A, &names("a", 0..301)).await;
+    assert_eq!(world::installed(&cluster.nodes[&lagging], A), 1);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_node_returns_under_a_new_id_in_place_of_the_old_one() {
+    let mut cluster = Cluster::start().await;
+    for name in names("a", 0..30) {
+        cluster.commit(A, &name).await;
+    }
+    let leader = cluster.leader(A).await;
+    let old = leader % 3 + 1;
+    cluster.kill(old).await;
+    cluster.boot(4).await;
+    let raft = cluster.nodes[&leader].raft.clone();
+    raft.add_learner(A, NodeId(4), Duration::from_secs(5)).await.expect("learner");
+    cluster.eventually("the newcomer caught up", |cluster| cluster.commands(4, A).len() == 30).await;
+    raft.swap_voter(A, Some(NodeId(old)), NodeId(4), Duration::from_secs(5)).await.expect("swapped");
+    let status = raft.status(A).expect("hosted");
+    assert!(status.voters.contains(&NodeId(4)) && !status.voters.contains(&NodeId(old)), "{status:?}");
+    let third = 6 - leader - old;
+    cluster.kill(third).await;
+    cluster.commit(A, "a30").await;
+    cluster.same_everywhere(A, &names("a", 0..31)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_are_compared_over_the_links() {
+    let cluster = Cluster::start().await;
+    cluster
+        .eventually("both peers are measured", |cluster| cluster.nodes[&1].raft.clock_samples().len() == 2)
+        .await;
+    assert!(cluster.nodes[&1].raft.clock_samples().values().all(|sample| sample.offset_ms.abs() < 100));
+    cluster.stop().await;
+}

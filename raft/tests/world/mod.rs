@@ -1,0 +1,553 @@
+//! Fakes for everything outside: a network that can be cut, a disk that can lose power, threads, clocks.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![expect(clippy::disallowed_methods, reason = "this is the outside of the tests")]
+
+use bytes::Bytes;
+use model::{
+    Applied, BoxFuture, ClientIo, Clock, ClusterId, CommittedEntry, DatagramSocket, EntryPayload, Listener,
+    LogIndex, Net, NodeId, ProposeError, Proposer, Rng, ShardId, SnapshotSink, SnapshotSource, Spawner,
+    StateError, StateHash, StateMachine, Term, TimestampMs, WantedPart,
+};
+use raft::{GroupRole, PeerName, RaftNode, RaftOptions, RaftPorts};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use storage::log::{Log, LogOptions, LogPorts, testing::MemFs};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::mpsc,
+};
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+#[derive(Debug)]
+pub struct TestClock {
+    start: Instant,
+    skew_ms: i64,
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(1_700_000_000_000 + self.start.elapsed().as_millis() as i64 + self.skew_ms)
+    }
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed() + Duration::from_secs(1000)
+    }
+}
+
+#[derive(Debug)]
+pub struct TestRng(AtomicU64);
+
+impl Rng for TestRng {
+    fn next_u64(&self) -> u64 {
+        self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ 0x1234_5678_9abc_def1
+    }
+}
+
+#[derive(Debug)]
+pub struct TestSpawner;
+
+impl Spawner for TestSpawner {
+    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+    fn blocking(&self, _name: &'static str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { drop(tokio::task::spawn_blocking(work).await) })
+    }
+    fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+    }
+}
+
+type Incoming = mpsc::UnboundedSender<(Box<dyn ClientIo>, SocketAddr)>;
+
+#[derive(Debug, Default)]
+struct Wires {
+    listeners: BTreeMap<SocketAddr, Incoming>,
+    cut: BTreeSet<(IpAddr, IpAddr)>,
+}
+
+/// All networks of a test.
+#[derive(Clone, Debug, Default)]
+pub struct World(Arc<Mutex<Wires>>);
+
+impl World {
+    fn wires(&self) -> std::sync::MutexGuard<'_, Wires> {
+        self.0.lock().unwrap()
+    }
+
+    fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.wires().cut.contains(&(from, to))
+    }
+
+    /// Nothing passes between a host and the others, in both directions; connections stay, silent.
+    pub fn isolate(&self, node: u64, others: &[u64]) {
+        let mut wires = self.wires();
+        for other in others.iter().filter(|other| **other != node) {
+            wires.cut.insert((host(node), host(*other)));
+            wires.cut.insert((host(*other), host(node)));
+        }
+    }
+
+    pub fn heal(&self) {
+        self.wires().cut.clear();
+    }
+}
+
+/// One host's network while its process lives.
+#[derive(Clone, Debug)]
+pub struct TestNet {
+    world: World,
+    host: IpAddr,
+    alive: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct TestListener {
+    incoming: tokio::sync::Mutex<mpsc::UnboundedReceiver<(Box<dyn ClientIo>, SocketAddr)>>,
+    address: SocketAddr,
+}
+
+/// Carries bytes one way; what is cut waits.
+async fn pump(
+    world: World,
+    (from, to): (IpAddr, IpAddr),
+    alive: [Arc<AtomicBool>; 2],
+    mut read: tokio::io::ReadHalf<DuplexStream>,
+    mut write: tokio::io::WriteHalf<DuplexStream>,
+) {
+    let mut buf = vec![0; 64 << 10];
+    let dead = || alive.iter().any(|alive| !alive.load(Ordering::Relaxed));
+    loop {
+        let read = tokio::select! {
+            read = read.read(&mut buf) => read,
+            () = async { while !dead() { tokio::time::sleep(Duration::from_millis(10)).await } } => return,
+        };
+        let Ok(count @ 1..) = read else { return };
+        while world.is_cut(from, to) && !dead() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if dead() || write.write_all(&buf[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Alive flags by host, so that a connection ends with either process.
+static ALIVE: Mutex<BTreeMap<(usize, IpAddr), Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+
+impl TestNet {
+    fn new(world: &World, node: u64) -> TestNet {
+        let alive = Arc::new(AtomicBool::new(true));
+        ALIVE.lock().unwrap().insert((Arc::as_ptr(&world.0) as usize, host(node)), alive.clone());
+        TestNet { world: world.clone(), host: host(node), alive }
+    }
+
+    fn alive_of(&self, host: IpAddr) -> Arc<AtomicBool> {
+        let all = ALIVE.lock().unwrap();
+        all.get(&(Arc::as_ptr(&self.world.0) as usize, host)).cloned().unwrap_or_default()
+    }
+}
+
+impl Net for TestNet {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn ClientIo>>> {
+        Box::pin(async move {
+            let to: SocketAddr = address.parse().map_err(io::Error::other)?;
+            if self.world.is_cut(self.host, to.ip()) {
+                std::future::pending::<()>().await;
+            }
+            let listener = self.world.wires().listeners.get(&to).cloned();
+            let listener = listener.ok_or(io::ErrorKind::ConnectionRefused)?;
+            let alive = [self.alive.clone(), self.alive_of(to.ip())];
+            let ((ours, near), (far, theirs)) = (tokio::io::duplex(256 << 10), tokio::io::duplex(256 << 10));
+            let ((near_read, near_write), (far_read, far_write)) =
+                (tokio::io::split(near), tokio::io::split(far));
+            let (there, back) = ((self.host, to.ip()), (to.ip(), self.host));
+            tokio::spawn(pump(self.world.clone(), there, alive.clone(), near_read, far_write));
+            tokio::spawn(pump(self.world.clone(), back, alive, far_read, near_write));
+            let accepted = (Box::new(theirs.compat()) as Box<dyn ClientIo>, SocketAddr::new(self.host, 1));
+            listener.send(accepted).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+            Ok(Box::new(ours.compat()) as Box<dyn ClientIo>)
+        })
+    }
+
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let (sender, incoming) = mpsc::unbounded_channel();
+            self.world.wires().listeners.insert(address, sender);
+            Ok(Box::new(TestListener { incoming: incoming.into(), address }) as Box<dyn Listener>)
+        })
+    }
+
+    fn bind_datagram(&self, _address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn DatagramSocket>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(vec![address.parse().map_err(io::Error::other)?]) })
+    }
+}
+
+impl Listener for TestListener {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn ClientIo>, SocketAddr)>> {
+        Box::pin(async move {
+            let next = self.incoming.lock().await.recv().await;
+            next.ok_or_else(|| io::ErrorKind::ConnectionAborted.into())
+        })
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
+fn host(node: u64) -> IpAddr {
+    IpAddr::from([10, 0, 0, node as u8])
+}
+
+pub fn address(node: u64) -> SocketAddr {
+    SocketAddr::new(host(node), 9390)
+}
+
+// ------------------------------------------------------------------------------------------- a small state machine
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    applied: Applied,
+    commands: Vec<Bytes>,
+}
+
+/// A list of commands. `disk` outlives the process, the rest does not.
+#[derive(Debug, Default)]
+pub struct ListMachine {
+    now: Mutex<Content>,
+    disk: Arc<Mutex<Content>>,
+    pub installed: AtomicU64,
+}
+
+impl ListMachine {
+    fn open(disk: &Arc<Mutex<Content>>) -> ListMachine {
+        let now = disk.lock().unwrap().clone();
+        ListMachine { now: Mutex::new(now), disk: disk.clone(), installed: AtomicU64::new(0) }
+    }
+    pub fn commands(&self) -> Vec<Bytes> {
+        self.now.lock().unwrap().commands.clone()
+    }
+}
+
+/// Answers with the number of commands so far.
+pub struct Listed(Arc<ListMachine>);
+
+impl StateMachine for Listed {
+    fn applied(&self) -> Applied {
+        self.0.now.lock().unwrap().applied.clone()
+    }
+    fn checkpointed(&self) -> Applied {
+        self.0.disk.lock().unwrap().applied.clone()
+    }
+    fn apply(&self, entries: &[CommittedEntry]) -> Result<Vec<Bytes>, StateError> {
+        let mut now = self.0.now.lock().unwrap();
+        let mut answers = Vec::new();
+        for entry in entries {
+            assert!(
+                now.applied.log_id.is_none_or(|last| last.index.0 + 1 == entry.log_id.index.0),
+                "exactly once, in order"
+            );
+            now.applied.log_id = Some(entry.log_id);
+            match &entry.payload {
+                EntryPayload::Command(command) => now.commands.push(command.clone()),
+                EntryPayload::Membership(membership) => now.applied.membership = membership.clone(),
+                EntryPayload::Blank => {}
+            }
+            answers.push(Bytes::copy_from_slice(&(now.commands.len() as u64).to_be_bytes()));
+        }
+        Ok(answers)
+    }
+    fn checkpoint(&self) -> Result<Applied, StateError> {
+        let now = self.0.now.lock().unwrap().clone();
+        *self.0.disk.lock().unwrap() = now.clone();
+        Ok(now.applied)
+    }
+    fn open_snapshot(&self) -> Result<Box<dyn SnapshotSource>, StateError> {
+        Ok(Box::new(ListSnapshot(self.0.disk.lock().unwrap().clone())))
+    }
+    fn begin_install(&self, manifest: Bytes) -> Result<Box<dyn SnapshotSink>, StateError> {
+        let text =
+            String::from_utf8(manifest.to_vec()).map_err(|error| StateError::Corrupt(error.to_string()))?;
+        let mut numbers = text.split(' ').map(|number| number.parse::<u64>().expect("number"));
+        let (term, index) = (numbers.next().expect("term"), numbers.next().expect("index"));
+        let membership_length = numbers.next().expect("membership length") as usize;
+        let lengths: Vec<u64> = numbers.collect();
+        let log_id = Some(model::LogId { term: Term(term), index: LogIndex(index) });
+        let parts = lengths.iter().map(|_| Vec::new()).collect();
+        Ok(Box::new(ListSink { machine: self.0.clone(), log_id, lengths, parts, membership_length }))
+    }
+    fn recent_hashes(&self) -> Vec<StateHash> {
+        Vec::new()
+    }
+}
+
+/// Part 0 is the membership, the others are the commands.
+struct ListSnapshot(Content);
+
+impl SnapshotSource for ListSnapshot {
+    fn applied(&self) -> Applied {
+        self.0.applied.clone()
+    }
+    fn manifest(&self) -> Bytes {
+        let id = self.0.applied.log_id.unwrap();
+        let membership = &self.0.applied.membership;
+        let mut text = format!("{} {} {} {}", id.term, id.index, membership.len(), membership.len());
+        self.0.commands.iter().for_each(|command| text += &format!(" {}", command.len()));
+        text.into()
+    }
+    fn read(&self, part: u32, offset: u64, max: usize) -> Result<Bytes, StateError> {
+        let part = match part {
+            0 => &self.0.applied.membership,
+            part => {
+                self.0.commands.get(part as usize - 1).ok_or(StateError::Io("no such part".to_owned()))?
+            }
+        };
+        let offset = offset as usize;
+        Ok(part.slice(offset..part.len().min(offset + max)))
+    }
+}
+
+struct ListSink {
+    machine: Arc<ListMachine>,
+    log_id: Option<model::LogId>,
+    lengths: Vec<u64>,
+    parts: Vec<Vec<u8>>,
+    membership_length: usize,
+}
+
+impl SnapshotSink for ListSink {
+    fn wanted(&self) -> Vec<WantedPart> {
+        let parts = self.lengths.iter().enumerate();
+        parts.map(|(part, length)| WantedPart { part: part as u32, from: 0, length: *length }).collect()
+    }
+    fn write(&mut self, part: u32, offset: u64, data: &[u8]) -> Result<(), StateError> {
+        let part = &mut self.parts[part as usize];
+        assert_eq!(part.len() as u64, offset);
+        part.extend_from_slice(data);
+        Ok(())
+    }
+    fn commit(self: Box<Self>) -> Result<Applied, StateError> {
+        assert!(self.parts.iter().zip(&self.lengths).all(|(part, length)| part.len() as u64 == *length));
+        assert_eq!(self.parts[0].len(), self.membership_length);
+        let mut parts = self.parts.into_iter().map(Bytes::from);
+        let applied = Applied { log_id: self.log_id, membership: parts.next().expect("membership") };
+        let content = Content { applied: applied.clone(), commands: parts.collect() };
+        *self.machine.disk.lock().unwrap() = content.clone();
+        *self.machine.now.lock().unwrap() = content;
+        self.machine.installed.fetch_add(1, Ordering::Relaxed);
+        Ok(applied)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- a cluster
+
+pub const A: ShardId = ShardId(1);
+pub const B: ShardId = ShardId(2);
+
+/// What survives of a node.
+#[derive(Clone, Default)]
+struct Disk {
+    fs: MemFs,
+    machines: BTreeMap<ShardId, Arc<Mutex<Content>>>,
+}
+
+pub struct TestNode {
+    pub raft: RaftNode,
+    pub machines: BTreeMap<ShardId, Arc<ListMachine>>,
+    pub log: Arc<Log>,
+    alive: Arc<AtomicBool>,
+}
+
+/// Three nodes, two groups.
+pub struct Cluster {
+    pub world: World,
+    pub nodes: BTreeMap<u64, TestNode>,
+    pub shards: Vec<ShardId>,
+    disks: BTreeMap<u64, Disk>,
+    start: Instant,
+    pub options: RaftOptions,
+}
+
+impl Cluster {
+    /// Starts and initialises the cluster and waits for leaders.
+    pub async fn start() -> Cluster {
+        Cluster::with(RaftOptions::default(), &[A, B]).await
+    }
+
+    pub async fn with(options: RaftOptions, shards: &[ShardId]) -> Cluster {
+        if std::env::var_os("RUST_LOG").is_some() {
+            tracing_subscriber::fmt()
+                .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+                .try_init()
+                .ok();
+        }
+        let mut cluster = Cluster {
+            world: World::default(),
+            nodes: BTreeMap::new(),
+            shards: shards.to_vec(),
+            disks: BTreeMap::new(),
+            start: Instant::now(),
+            options,
+        };
+        for node in 1..=3 {
+            cluster.boot(node).await;
+        }
+        for node in 1..=3 {
+            for shard in shards {
+                cluster.nodes[&node].raft.initialize(*shard, &(1..=3).map(NodeId).collect()).await.unwrap();
+            }
+        }
+        for shard in shards {
+            cluster.leader(*shard).await;
+        }
+        cluster
+    }
+
+    /// Starts a node's process with what its disk has.
+    pub async fn boot(&mut self, node: u64) {
+        let disk = self.disks.entry(node).or_default();
+        for shard in &self.shards {
+            disk.machines.entry(*shard).or_default();
+        }
+        let clock = Arc::new(TestClock { start: self.start, skew_ms: 0 });
+        let spawner: Arc<dyn Spawner> = Arc::new(TestSpawner);
+        let fs = Arc::new(disk.fs.clone());
+        let ports = LogPorts { fs, clock: clock.clone(), spawner: Some(spawner.clone()) };
+        let options = LogOptions { size: LogOptions::SIZE_MIN, ..LogOptions::default() };
+        let (log, _) = Log::open(ports, Path::new("log"), options).expect("log opens");
+        let log = Arc::new(log);
+        let net = TestNet::new(&self.world, node);
+        let alive = net.alive.clone();
+        let rng = Arc::new(TestRng(AtomicU64::new(node * 77)));
+        let ports = RaftPorts { clock, rng, spawner, net: Arc::new(net), log: log.clone() };
+        let us = PeerName {
+            cluster: Some(ClusterId(42)),
+            node: Some(NodeId(node)),
+            name: format!("node-{node}"),
+            address: address(node).to_string(),
+        };
+        let raft = RaftNode::start(ports, self.options, us, Some(address(node))).await.expect("raft starts");
+        for other in 1..=5 {
+            raft.set_peer_address(NodeId(other), &address(other).to_string());
+        }
+        let mut machines = BTreeMap::new();
+        for shard in &self.shards {
+            let machine = Arc::new(ListMachine::open(&disk.machines[shard]));
+            raft.add_group(*shard, Arc::new(Listed(machine.clone()))).await.expect("group starts");
+            machines.insert(*shard, machine);
+        }
+        self.nodes.insert(node, TestNode { raft, machines, log, alive });
+    }
+
+    /// Power fails at a node: what was not synced is gone.
+    pub async fn kill(&mut self, node: u64) {
+        let Some(dead) = self.nodes.remove(&node) else { return };
+        dead.alive.store(false, Ordering::Relaxed);
+        self.world.wires().listeners.remove(&address(node));
+        self.disks[&node].fs.power_loss(node);
+        // The process itself ends when nobody hears it any more.
+        tokio::spawn(async move { dead.raft.shutdown().await });
+    }
+
+    /// The node's disk is replaced by an empty one.
+    pub fn wipe(&mut self, node: u64) {
+        self.disks.remove(&node);
+    }
+
+    /// The node that leads a shard and is ready to; waits for it.
+    pub async fn leader(&self, shard: ShardId) -> u64 {
+        self.leader_among(shard, &Vec::from_iter(self.nodes.keys().copied())).await
+    }
+
+    pub async fn leader_among(&self, shard: ShardId, nodes: &[u64]) -> u64 {
+        let search = async {
+            loop {
+                let ready =
+                    |node: &&u64| self.nodes[node].raft.status(shard).is_some_and(|status| status.ready);
+                if let Some(node) = nodes.iter().find(ready) {
+                    return *node;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), search).await.expect("a leader within 10 s")
+    }
+
+    pub async fn propose(
+        &self,
+        node: u64,
+        shard: ShardId,
+        text: &str,
+    ) -> Result<(LogIndex, Bytes), ProposeError> {
+        self.nodes[&node].raft.propose(shard, None, Bytes::copy_from_slice(text.as_bytes())).await
+    }
+
+    /// Commits, wherever the leader is, repeating what was refused.
+    pub async fn commit(&self, shard: ShardId, text: &str) -> LogIndex {
+        loop {
+            let leader = self.leader(shard).await;
+            match self.propose(leader, shard, text).await {
+                Ok((index, _)) => return index,
+                Err(ProposeError::Refused { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub fn commands(&self, node: u64, shard: ShardId) -> Vec<String> {
+        let commands = self.nodes[&node].machines[&shard].commands();
+        commands.iter().map(|command| String::from_utf8_lossy(command).into_owned()).collect()
+    }
+
+    /// Waits until a condition holds.
+    pub async fn eventually(&self, what: &str, condition: impl Fn(&Cluster) -> bool) {
+        let wait = async {
+            while !condition(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), wait)
+            .await
+            .unwrap_or_else(|_| panic!("not within 15 s: {what}"));
+    }
+
+    pub async fn same_everywhere(&self, shard: ShardId, expected: &[String]) {
+        let nodes = Vec::from_iter(self.nodes.keys().copied());
+        self.eventually("all nodes have the same commands", |cluster| {
+            nodes.iter().all(|node| cluster.commands(*node, shard) == expected)
+        })
+        .await;
+    }
+
+    pub fn role(&self, node: u64, shard: ShardId) -> GroupRole {
+        self.nodes[&node].raft.status(shard).expect("hosted").role
+    }
+
+    pub async fn stop(self) {
+        for node in self.nodes.into_values() {
+            node.raft.shutdown().await;
+        }
+    }
+}
+
+/// Makes a checkpoint at a node.
+pub fn checkpoint(node: &TestNode, shard: ShardId) {
+    Listed(node.machines[&shard].clone()).checkpoint().expect("in memory");
+}
+
+/// Snapshots that a node installed.
+pub fn installed(node: &TestNode, shard: ShardId) -> u64 {
+    node.machines[&shard].installed.load(Ordering::Relaxed)
+}
