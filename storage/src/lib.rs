@@ -4,3 +4,5 @@ pub mod codec;
 pub mod kv;
 
 pub mod log;
+
+pub mod shard;

@@ -1,0 +1,277 @@
+//! The leader's side: rows as scraped or received to compact rows in a segment.
+//!
+//! An encoder remembers which column each slot of a series table has in the last applied layout, by the table's
+//! identity and length, so a steady scrape costs no hashing and no labels. It may be behind: a row against a layout
+//! that is gone is refused with [`super::Refusal::UnknownLayout`], for certain, and is encoded again.
+
+use super::{
+    DataShard,
+    command::{COMMAND_BYTES_MAX, DataCommand},
+    index::{NO_COLUMN, SourceId},
+    segment::{CompactRow, SegmentHead, SourceRef},
+};
+use bytes::Bytes;
+use model::{Row, RowKind, Term, TimestampMs, Value};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A segment is proposed at the latest when it is this long.
+pub const SEGMENT_BYTES_MAX: usize = 1 << 20;
+/// Tables that an encoder remembers; the least recently used go first.
+const TABLES_MAX: usize = 8_192;
+
+/// What an encoder remembers of a series table.
+#[derive(Debug)]
+struct Cached {
+    id: SourceId,
+    layout: u64,
+    /// The number of columns when `columns` was last brought up to date.
+    width: usize,
+    /// Column by slot; [`NO_COLUMN`] where the layout has none.
+    columns: Vec<u32>,
+    unknown: usize,
+    used: u64,
+}
+
+/// Turns rows into compact rows against one shard's layouts.
+#[derive(Debug, Default)]
+pub struct RowEncoder {
+    tables: BTreeMap<u64, Cached>,
+    clock: u64,
+    cells: Vec<(u32, u32)>,
+}
+
+impl RowEncoder {
+    /// An encoder that knows nothing yet. One per shard led.
+    #[must_use]
+    pub fn new() -> RowEncoder {
+        RowEncoder::default()
+    }
+
+    /// Encodes a row against what `shard` has applied.
+    fn encode(&mut self, row: &Row, shard: &DataShard) -> CompactRow {
+        self.clock += 1;
+        let slot = match row.kind {
+            RowKind::Whole { slot } => Some(slot),
+            RowKind::Partial => None,
+        };
+        let Some(cached) = self.columns(row, shard) else {
+            return named(row, slot);
+        };
+        let mut new_slots: Vec<(u32, u32)> = Vec::new();
+        let mut cells = std::mem::take(&mut self.cells);
+        cells.clear();
+        let (id, layout) = {
+            let cached = &self.tables[&cached];
+            for (i, (slot, _)) in (0_u32..).zip(&row.cells) {
+                match cached.columns.get(*slot as usize).copied().unwrap_or(NO_COLUMN) {
+                    NO_COLUMN => new_slots.push((*slot, i)),
+                    column => cells.push((column, i)),
+                }
+            }
+            (cached.id, cached.layout)
+        };
+        if !cells.is_sorted_by(|a, b| a.0 < b.0) {
+            cells.sort_by_key(|(column, _)| *column);
+            cells.dedup_by_key(|(column, _)| *column);
+        }
+        let mut compact = CompactRow {
+            source: SourceRef::Known { id, layout },
+            slot,
+            timestamp: row.timestamp,
+            runs: runs(&cells),
+            new_series: Vec::with_capacity(new_slots.len()),
+            histograms: Vec::new(),
+            floats: Vec::with_capacity(row.cells.len()),
+        };
+        for (_, i) in &cells {
+            push(&mut compact, &row.cells[*i as usize].1);
+        }
+        for (slot, i) in new_slots {
+            if let Some(labels) = row.table.get(slot) {
+                compact.new_series.push(labels);
+                push(&mut compact, &row.cells[i as usize].1);
+            }
+        }
+        self.cells = cells;
+        compact
+    }
+
+    /// Brings the table's columns up to date; the key to find them under, or `None` if the source is not applied.
+    fn columns(&mut self, row: &Row, shard: &DataShard) -> Option<u64> {
+        let table = row.table.identity();
+        let (id, layout, width) = shard.layout(&row.source)?;
+        let slots = row.table.len();
+        let clock = self.clock;
+        let cached = self.tables.entry(table).or_insert_with(|| Cached {
+            id,
+            layout: 0,
+            width: 0,
+            columns: Vec::new(),
+            unknown: 0,
+            used: clock,
+        });
+        cached.used = clock;
+        if (cached.id, cached.layout) != (id, layout) {
+            (cached.id, cached.layout) = (id, layout);
+            cached.columns.clear();
+            cached.unknown = 0;
+            cached.width = 0;
+        }
+        let grown = slots > cached.columns.len();
+        if grown || (cached.unknown > 0 && width != cached.width) {
+            let from = if cached.unknown > 0 { 0 } else { cached.columns.len() };
+            let labels = row.table.labels_from(from);
+            cached.columns.truncate(from);
+            cached.columns.extend(shard.columns_of(id, layout, &labels));
+            cached.unknown = cached.columns.iter().filter(|column| **column == NO_COLUMN).count();
+            cached.width = width;
+        }
+        if self.tables.len() > TABLES_MAX {
+            self.forget();
+        }
+        Some(table)
+    }
+
+    /// Forgets the half of the tables that was not used for longest.
+    fn forget(&mut self) {
+        let mut used: Vec<u64> = self.tables.values().map(|cached| cached.used).collect();
+        used.sort_unstable();
+        let middle = used[used.len() / 2];
+        self.tables.retain(|_, cached| cached.used >= middle);
+    }
+}
+
+fn push(compact: &mut CompactRow, value: &Value) {
+    match value {
+        Value::Float(value) => compact.floats.push(*value),
+        histogram => {
+            let position = (compact.floats.len() + compact.histograms.len()) as u32;
+            compact.histograms.push((position, histogram.clone()));
+        }
+    }
+}
+
+/// A row whose source is not applied yet: everything with labels.
+fn named(row: &Row, slot: Option<TimestampMs>) -> CompactRow {
+    let mut compact = CompactRow {
+        source: SourceRef::Named(Arc::clone(&row.source)),
+        slot,
+        timestamp: row.timestamp,
+        runs: Vec::new(),
+        new_series: Vec::with_capacity(row.cells.len()),
+        histograms: Vec::new(),
+        floats: Vec::with_capacity(row.cells.len()),
+    };
+    let labels = row.table.labels_from(0);
+    for (slot, value) in &row.cells {
+        if let Some(labels) = labels.get(*slot as usize) {
+            compact.new_series.push(labels.clone());
+            push(&mut compact, value);
+        }
+    }
+    compact
+}
+
+fn runs(cells: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for (column, _) in cells {
+        match runs.last_mut() {
+            Some((first, len)) if *first + *len == *column => *len += 1,
+            _ => runs.push((*column, 1)),
+        }
+    }
+    runs
+}
+
+/// A row that does not fit into any segment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row of {bytes} bytes is longer than a command may be ({max}); scrape less at once")]
+pub struct RowTooLong {
+    /// Its length.
+    pub bytes: usize,
+    /// The limit.
+    pub max: usize,
+}
+
+/// Collects rows into one segment. A scrape is never split: a row that does not fit is returned for the next
+/// segment, a row longer than a segment gets one of its own, up to 32 MiB.
+#[derive(Debug)]
+pub struct SegmentBuilder {
+    time: TimestampMs,
+    term: Option<Term>,
+    rows: usize,
+    samples: usize,
+    body: Vec<u8>,
+}
+
+/// What became of a row that was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in; its result will be the one at this position.
+    At(usize),
+    /// The segment is full: propose it and push the row into a new one.
+    Full,
+}
+
+impl SegmentBuilder {
+    /// An empty segment. `time` is the proposer's clock, by which samples too far ahead are rejected; with a `term`
+    /// the segment is refused in any other (every segment with a duty's outcome needs it).
+    #[must_use]
+    pub fn new(time: TimestampMs, term: Option<Term>) -> SegmentBuilder {
+        SegmentBuilder { time, term, rows: 0, samples: 0, body: Vec::new() }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// If the row is longer than any command may be.
+    pub fn push(
+        &mut self,
+        encoder: &mut RowEncoder,
+        shard: &DataShard,
+        row: &Row,
+    ) -> Result<Pushed, RowTooLong> {
+        let before = self.body.len();
+        let compact = encoder.encode(row, shard);
+        compact.put(self.time, &mut self.body);
+        let added = self.body.len() - before;
+        if added + 64 > COMMAND_BYTES_MAX {
+            self.body.truncate(before);
+            return Err(RowTooLong { bytes: added, max: COMMAND_BYTES_MAX });
+        }
+        if self.rows > 0 && self.body.len() > SEGMENT_BYTES_MAX {
+            self.body.truncate(before);
+            return Ok(Pushed::Full);
+        }
+        self.rows += 1;
+        self.samples += compact.len();
+        Ok(Pushed::At(self.rows - 1))
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The command.
+    #[must_use]
+    pub fn finish(self) -> DataCommand {
+        let mut out = Vec::with_capacity(self.body.len() + 40);
+        SegmentHead { term: self.term, time: self.time, rows: self.rows }.put(&mut out);
+        out.extend_from_slice(&self.body);
+        DataCommand::Segment(Bytes::from(out))
+    }
+}

@@ -1,0 +1,117 @@
+//! Matchers to series: `=` by set operations; a regular expression is reduced to a set of literals or a prefix
+//! before any value is looked at.
+//!
+//! A matcher that accepts the empty value accepts series without the label, so it works by taking away.
+
+use super::index::{Index, LabelIndex, ValueIndex};
+use model::{MatchOp, Matcher};
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
+use roaring::RoaringBitmap;
+use std::{ops::Bound, sync::Arc};
+
+/// Which values a regular expression can match.
+enum Reach {
+    /// Just these.
+    Literals(Vec<String>),
+    /// Only values with this prefix, which may be empty.
+    Prefix(String),
+}
+
+fn reach(expression: &str) -> Reach {
+    let Ok(hir) = regex_syntax::Parser::new().parse(&format!("(?s:{expression})")) else {
+        return Reach::Prefix(String::new());
+    };
+    let mut extractor = Extractor::new();
+    extractor.kind(ExtractKind::Prefix).limit_total(1_000).limit_class(16);
+    let mut literals = extractor.extract(&hir);
+    if hir.properties().look_set().is_empty()
+        && literals.is_exact()
+        && let Some(all) = literals.literals()
+    {
+        let texts: Option<Vec<String>> =
+            all.iter().map(|l| String::from_utf8(l.as_bytes().to_vec()).ok()).collect();
+        if let Some(texts) = texts {
+            return Reach::Literals(texts);
+        }
+    }
+    literals.make_inexact();
+    let prefix = literals.longest_common_prefix().unwrap_or_default();
+    let valid = std::str::from_utf8(prefix).map_or_else(|e| e.valid_up_to(), str::len);
+    Reach::Prefix(String::from_utf8_lossy(&prefix[..valid]).into_owned())
+}
+
+/// The union of the postings of all values for which the expression matches.
+fn matching(label: &LabelIndex, matcher: &Matcher) -> RoaringBitmap {
+    let mut set = RoaringBitmap::new();
+    let Some(regex) = matcher.regex() else { return set };
+    match reach(&matcher.value) {
+        Reach::Literals(texts) => {
+            for value in texts.iter().filter_map(|text| label.values.get(text.as_str())) {
+                value.postings.add_to(&mut set);
+            }
+        }
+        Reach::Prefix(prefix) if prefix.is_empty() && matcher.value == ".+" => return label.all.clone(),
+        Reach::Prefix(prefix) => {
+            for (_, value) in from_prefix(label, &prefix).filter(|(text, _)| regex.is_match(text)) {
+                value.postings.add_to(&mut set);
+            }
+        }
+    }
+    set
+}
+
+fn from_prefix<'a>(
+    label: &'a LabelIndex,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a Arc<str>, &'a ValueIndex)> {
+    label
+        .values
+        .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+        .take_while(move |(text, _)| text.starts_with(prefix))
+}
+
+/// The series that match all of `matchers`.
+pub(crate) fn select_postings(index: &Index, matchers: &[Matcher]) -> RoaringBitmap {
+    let mut set: Option<RoaringBitmap> = None;
+    let (takes_away, narrows): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| m.matches(""));
+    let (equal, other): (Vec<_>, Vec<_>) = narrows.into_iter().partition(|m| m.op == MatchOp::Equal);
+    for matcher in equal.into_iter().chain(other) {
+        let Some(label) = index.labels.get(matcher.name.as_str()) else { return RoaringBitmap::new() };
+        let found = match matcher.op {
+            MatchOp::Equal => {
+                label.values.get(matcher.value.as_str()).map(|v| v.postings.to_set()).unwrap_or_default()
+            }
+            MatchOp::Regex => matching(label, matcher),
+            // Both do not accept the empty value, so only series with the label come in question.
+            MatchOp::NotEqual => {
+                let unequal = label.values.get(matcher.value.as_str()).map(|v| v.postings.to_set());
+                &label.all - &unequal.unwrap_or_default()
+            }
+            MatchOp::NotRegex => &label.all - &matching(label, matcher),
+        };
+        let narrowed = match set {
+            None => found,
+            Some(before) => before & found,
+        };
+        if narrowed.is_empty() {
+            return narrowed;
+        }
+        set = Some(narrowed);
+    }
+    let mut set = set.unwrap_or_else(|| index.all.clone());
+    for matcher in takes_away {
+        let Some(label) = index.labels.get(matcher.name.as_str()) else { continue };
+        match matcher.op {
+            MatchOp::Equal => set -= &label.all,
+            MatchOp::NotEqual => {
+                if let Some(value) = label.values.get(matcher.value.as_str()) {
+                    set -= value.postings.to_set();
+                }
+            }
+            MatchOp::Regex if matcher.value == ".*" => {}
+            MatchOp::Regex => set -= &label.all - &matching(label, matcher),
+            MatchOp::NotRegex => set -= matching(label, matcher),
+        }
+    }
+    set
+}

@@ -1,0 +1,255 @@
+//! A data shard: what its log says, as state that can be read, checkpointed, copied and compared.
+//!
+//! ```text
+//!            SegmentBuilder ─command─▶ (raft) ─entry─▶ DataShard::apply ─▶ open windows ─seal─▶ chunks ─▶ Kv
+//!                 ▲                                        │  index, sources, settings            │
+//!        rows, last applied layout                         └──────────▶ DataShard::view ◀─────────┘
+//! ```
+//!
+//! Apply is total and deterministic: what one replica answers to an entry, every replica answers. State hashes at
+//! equal indexes are equal, whatever was checkpointed, restarted, merged or copied in between.
+
+mod apply;
+mod blocks;
+mod cache;
+mod cells;
+mod checkpoint;
+mod chunk;
+pub mod command;
+mod encode;
+mod hash;
+mod index;
+mod keys;
+mod matching;
+mod merge;
+mod parts;
+mod retention;
+mod seal;
+mod segment;
+mod settings;
+mod snapshot;
+mod source;
+mod state;
+mod stats;
+mod stored;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod view;
+mod window;
+mod wire;
+
+pub use cache::ReadError;
+pub use command::{DataCommand, DataResponse, MissedSlots, Refusal, Rejection, RowResult};
+pub use encode::{Pushed, RowEncoder, RowTooLong, SEGMENT_BYTES_MAX, SegmentBuilder};
+pub use parts::MergedView;
+pub use settings::ShardSettings;
+pub use state::ShardCounters;
+pub use stats::{CountByName, Gap, ShardStats};
+pub use verify::{CheckReport, check};
+pub use view::ShardView;
+pub use wire::Malformed;
+
+use crate::kv::{Kv, KvEngine};
+use bytes::Bytes;
+use cache::ChunkCache;
+use index::{NO_COLUMN, SourceId};
+use model::{
+    Applied, CommittedEntry, Labels, LogIndex, ShardId, SnapshotSink, SnapshotSource, SourceKey, StateError,
+    StateHash, StateMachine, TimestampMs,
+};
+use state::State;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+use view::ViewInner;
+
+/// Bytes of chunks that a shard keeps unpacked after reading.
+const CACHE_BYTES_MAX: usize = 32 << 20;
+
+/// One replica of one data shard. A replica is a directory.
+#[derive(Debug)]
+pub struct DataShard {
+    shard: ShardId,
+    dir: PathBuf,
+    engine: Arc<dyn KvEngine>,
+    state: Arc<RwLock<State>>,
+    /// The last view, shared until something is applied.
+    last_view: Mutex<Option<ShardView>>,
+}
+
+impl DataShard {
+    /// Opens the replica in `dir`, making it if it does not exist; finishes or undoes an installation that a crash
+    /// broke off. The state is the one of the last checkpoint.
+    ///
+    /// # Errors
+    /// If the directory is damaged, holds another shard, or the disk fails.
+    pub fn open(shard: ShardId, dir: &Path, engine: Arc<dyn KvEngine>) -> Result<DataShard, StateError> {
+        let data = snapshot::settle_directories(dir, &*engine)?;
+        let kv = engine.open(&data)?;
+        let state = State::load(shard, kv, Arc::new(ChunkCache::new(CACHE_BYTES_MAX)), data)?;
+        let state = Arc::new(RwLock::new(state));
+        Ok(DataShard { shard, dir: dir.to_owned(), engine, state, last_view: Mutex::new(None) })
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A view of what is applied now.
+    #[must_use]
+    pub fn view(&self) -> ShardView {
+        let state = self.read();
+        let mut last = self.last_view.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = state.applied.log_id.map_or(LogIndex(0), |id| id.index);
+        if let Some(view) = &*last
+            && view.inner.index_applied == applied
+            && Arc::ptr_eq(&view.inner.sources, &state.sources)
+            && Arc::ptr_eq(&view.inner.index, &state.index)
+        {
+            return view.clone();
+        }
+        let bound = state.index.read().expect("no holder panics").next_id();
+        let view = ShardView {
+            inner: Arc::new(ViewInner {
+                shard: self.shard,
+                index_applied: applied,
+                sources: Arc::clone(&state.sources),
+                index: Arc::clone(&state.index),
+                bound,
+                kv: state.kv.snapshot(),
+                cache: Arc::clone(&state.cache),
+            }),
+        };
+        *last = Some(view.clone());
+        view
+    }
+
+    /// The id, layout and width of a source that is applied.
+    pub(crate) fn layout(&self, key: &SourceKey) -> Option<(SourceId, u64, usize)> {
+        let state = self.read();
+        let source = state.source_by_key(key)?;
+        Some((source.id, source.layout, source.columns.len()))
+    }
+
+    /// The columns that series have in a layout; [`NO_COLUMN`] for those that have none, or if the layout is gone.
+    pub(crate) fn columns_of(&self, id: SourceId, layout: u64, series: &[Labels]) -> Vec<u32> {
+        let state = self.read();
+        let Some(source) = state.source(id).filter(|source| source.layout == layout) else {
+            return vec![NO_COLUMN; series.len()];
+        };
+        let index = state.index.read().expect("no holder panics");
+        series
+            .iter()
+            .map(|labels| {
+                index
+                    .find(id, source.series_hash(labels), labels)
+                    .and_then(|series| index.get(series))
+                    .map_or(NO_COLUMN, |record| record.column)
+            })
+            .collect()
+    }
+
+    /// The last slot of a source that has an outcome or was recorded as missed. A new leader asks it before it begins.
+    #[must_use]
+    pub fn last_slot(&self, key: &SourceKey) -> Option<TimestampMs> {
+        let state = self.read();
+        let last = state.source_by_key(key)?.last_slot;
+        (last != TimestampMs::MIN).then_some(last)
+    }
+
+    /// All sources that are applied.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Arc<SourceKey>> {
+        self.read().by_key.keys().cloned().collect()
+    }
+
+    /// Sources with series that have not ended: those of targets that were removed need an `EndSource`.
+    #[must_use]
+    pub fn live_sources(&self) -> Vec<Arc<SourceKey>> {
+        let state = self.read();
+        state.sources.iter().flatten().filter(|s| s.live.len() > 0).map(|s| Arc::clone(&s.key)).collect()
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> ShardSettings {
+        self.read().settings.clone()
+    }
+
+    /// The cutoff that retention by time and by size asks for at `time`, if it is later than the one in force: what
+    /// the leader proposes as `Retain`.
+    #[must_use]
+    pub fn retention_cutoff(&self, time: TimestampMs) -> Option<TimestampMs> {
+        let state = self.read();
+        let settings = &state.settings;
+        let by_time = (settings.retention_time.0 > 0).then(|| time.minus(settings.retention_time));
+        let by_size = match settings.retention_bytes {
+            0 => None,
+            bytes => state.size_cutoff(bytes),
+        };
+        let cutoff = by_time.max(by_size)?;
+        (window::partition_of(cutoff) > state.cutoff.0).then_some(cutoff)
+    }
+
+    /// The state hash at present.
+    #[must_use]
+    pub fn state_hash(&self) -> u128 {
+        self.read().hash()
+    }
+}
+
+impl StateMachine for DataShard {
+    fn applied(&self) -> Applied {
+        self.read().applied.clone()
+    }
+
+    fn checkpointed(&self) -> Applied {
+        self.read().checkpointed.clone()
+    }
+
+    fn apply(&self, entries: &[CommittedEntry]) -> Result<Vec<Bytes>, StateError> {
+        let mut responses = Vec::with_capacity(entries.len());
+        for entry in entries {
+            // One lock per entry: a view waits for one entry at most, and never sees half of one.
+            responses.push(self.write().apply_entry(entry)?);
+        }
+        self.write().merge_one()?;
+        Ok(responses)
+    }
+
+    fn checkpoint(&self) -> Result<Applied, StateError> {
+        let mut state = self.write();
+        state.write_checkpoint()?;
+        Ok(state.checkpointed.clone())
+    }
+
+    fn open_snapshot(&self) -> Result<Box<dyn SnapshotSource>, StateError> {
+        if self.checkpointed().log_id.is_none() {
+            self.checkpoint()?;
+        }
+        let kv: Arc<dyn Kv> = Arc::clone(&self.read().kv);
+        Ok(Box::new(snapshot::Source::open(kv.snapshot())?))
+    }
+
+    fn begin_install(&self, manifest: Bytes) -> Result<Box<dyn SnapshotSink>, StateError> {
+        let (engine, state) = (Arc::clone(&self.engine), Arc::clone(&self.state));
+        Ok(Box::new(snapshot::Sink::begin(self.shard, &self.dir, engine, state, &manifest)?))
+    }
+
+    fn recent_hashes(&self) -> Vec<StateHash> {
+        self.read().hashes.iter().copied().collect()
+    }
+}

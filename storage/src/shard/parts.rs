@@ -1,0 +1,175 @@
+//! Equal label sets of several sources as one series, and several shards as one store.
+//!
+//! At equal timestamps the lower (shard, source) wins. A stale marker ends its own source's part only: while another
+//! source is live it is left out, so a series that one source hands to another shows no hole.
+
+use super::view::{PartsIter, ShardView, limited};
+use model::{
+    Budget, Labels, LabelQuery, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId,
+    is_stale_nan,
+};
+use std::collections::BTreeSet;
+
+/// How long after its last sample a source counts as live: Prometheus's default lookback.
+const LIVE_MS: i64 = 300_000;
+
+/// What one source has of a series.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub shard: ShardId,
+    pub source: u32,
+    pub samples: Samples,
+}
+
+impl Part {
+    fn is_stale(&self, at: usize) -> bool {
+        is_stale_nan(self.samples.floats[at])
+    }
+}
+
+/// One series of several parts; the budget gets back what is dropped.
+pub(crate) fn merge_parts(mut parts: Vec<Part>, budget: &Budget) -> Samples {
+    let taken: u64 = parts.iter().map(|part| part.samples.bytes()).sum();
+    parts.retain(|part| !part.samples.is_empty());
+    if parts.len() < 2 {
+        return parts.pop().map(|part| part.samples).unwrap_or_default();
+    }
+    parts.sort_by_key(|part| (part.shard, part.source));
+    let mut at = vec![0_usize; parts.len()];
+    let mut histogram_at = vec![0_usize; parts.len()];
+    let mut merged = Samples::default();
+    loop {
+        let next = parts.iter().zip(&at).filter_map(|(part, at)| part.samples.timestamps.get(*at)).min();
+        let Some(&timestamp) = next else { break };
+        let here: Vec<usize> = (0..parts.len())
+            .filter(|i| parts[*i].samples.timestamps.get(at[*i]) == Some(&timestamp))
+            .collect();
+        let value = here.iter().copied().find(|i| !parts[*i].is_stale(at[*i]));
+        let live_elsewhere = (0..parts.len()).any(|i| {
+            !here.contains(&i)
+                && at[i] > 0
+                && !parts[i].is_stale(at[i] - 1)
+                && timestamp - parts[i].samples.timestamps[at[i] - 1] <= LIVE_MS
+        });
+        let winner = value.or_else(|| here.first().copied().filter(|_| !live_elsewhere));
+        for i in here {
+            let samples = &parts[i].samples;
+            let histogram = samples
+                .histograms
+                .get(histogram_at[i])
+                .filter(|(position, _)| *position as usize == at[i])
+                .map(|(_, histogram)| histogram);
+            if winner == Some(i) {
+                if let Some(histogram) = histogram {
+                    merged.histograms.push((merged.timestamps.len() as u32, histogram.clone()));
+                }
+                merged.timestamps.push(timestamp);
+                merged.floats.push(samples.floats[at[i]]);
+            }
+            histogram_at[i] += usize::from(histogram.is_some());
+            at[i] += 1;
+        }
+    }
+    budget.give(taken.saturating_sub(merged.bytes()));
+    merged
+}
+
+/// Views of several shards as one. A series that several shards have comes once.
+#[derive(Clone, Debug, Default)]
+pub struct MergedView {
+    views: Vec<ShardView>,
+}
+
+impl MergedView {
+    /// Merges views, one per shard.
+    #[must_use]
+    pub fn new(mut views: Vec<ShardView>) -> MergedView {
+        views.sort_by_key(ShardView::shard);
+        MergedView { views }
+    }
+
+    /// The views in it, by shard.
+    #[must_use]
+    pub fn views(&self) -> &[ShardView] {
+        &self.views
+    }
+}
+
+struct MergedIter<'a> {
+    shards: Vec<PartsIter<'a>>,
+    budget: &'a Budget,
+    with_samples: bool,
+    left: usize,
+}
+
+impl MergedIter<'_> {
+    fn pull(&mut self) -> Option<Result<Series, QueryError>> {
+        let labels: Labels = self.shards.iter_mut().filter_map(|shard| shard.peek().cloned()).min()?;
+        let mut all = Vec::new();
+        for shard in &mut self.shards {
+            if shard.peek() == Some(&labels) {
+                match shard.next() {
+                    Some(Ok((_, parts))) => all.extend(parts),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => {}
+                }
+            }
+        }
+        Some(Ok(Series { labels, samples: merge_parts(all, self.budget) }))
+    }
+}
+
+impl Iterator for MergedIter<'_> {
+    type Item = Result<Series, QueryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            match self.pull()? {
+                Ok(series) if self.with_samples && series.samples.is_empty() => {}
+                Ok(series) => {
+                    self.left -= 1;
+                    return Some(Ok(series));
+                }
+                Err(error) => {
+                    self.left = 0;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Queryable for MergedView {
+    fn select<'a>(
+        &'a self,
+        request: &SelectRequest,
+        budget: &'a Budget,
+    ) -> Result<SeriesSet<'a>, QueryError> {
+        let shards =
+            self.views.iter().map(|view| PartsIter::new(view, request, budget)).collect::<Result<_, _>>()?;
+        let left = if request.limit == 0 { usize::MAX } else { request.limit };
+        Ok(Box::new(MergedIter { shards, budget, with_samples: request.with_samples, left }))
+    }
+
+    fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {
+        let mut all = BTreeSet::new();
+        for view in &self.views {
+            all.append(&mut view.names(query, budget)?);
+        }
+        Ok(limited(all, query.limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        query: &LabelQuery,
+        budget: &Budget,
+    ) -> Result<Vec<String>, QueryError> {
+        let mut all = BTreeSet::new();
+        for view in &self.views {
+            all.append(&mut view.values(name, query, budget)?);
+        }
+        Ok(limited(all, query.limit))
+    }
+}

@@ -1,0 +1,106 @@
+//! Retention: whole partitions before the cutoff go, with everything that only they explain.
+//!
+//! The leader turns retention by time and by size into cutoffs ([`super::DataShard::retention_cutoff`]); apply only
+//! follows the command. The store itself drops the partitions with the next checkpoint.
+
+use super::{
+    command::Refusal,
+    hash,
+    index::NO_COLUMN,
+    seal::drop_columns,
+    source::Source,
+    state::{State, source_mut},
+    window::{PARTITION_MS, partition_of},
+};
+use model::TimestampMs;
+use roaring::RoaringBitmap;
+use std::sync::{Arc, RwLock};
+
+impl State {
+    /// Drops partitions that end at or before `cutoff`.
+    pub(crate) fn retain(&mut self, cutoff: TimestampMs) -> Result<(), Refusal> {
+        if cutoff <= self.cutoff {
+            return Err(Refusal::OldCutoff(self.cutoff));
+        }
+        let first = partition_of(cutoff);
+        self.cutoff = TimestampMs(first);
+        self.drop_before = Some(first);
+        while let Some(entry) = self.partitions.first_entry().filter(|entry| *entry.key() < first) {
+            let (start, sum) = entry.remove_entry();
+            self.partitions_hash = self.partitions_hash.wrapping_sub(hash::partition(start, sum.sum));
+        }
+        self.merges.retain(|(_, partition)| *partition >= first);
+        for id in 0..self.sources.len() as u32 {
+            let Some(source) = self.source(id) else { continue };
+            if needs_retention(source, first) {
+                self.dirty.insert(id);
+                let source = source_mut(&mut self.sources, id);
+                Arc::make_mut(&mut source.chunks).retain(|chunk| chunk.name.partition >= first);
+                source.windows.retain(|window| window.partition >= first);
+                Arc::make_mut(&mut source.missed).retain(|slots| slots.to.0 >= first);
+            }
+            let source = source_mut(&mut self.sources, id);
+            let silent = source.windows.is_empty() && source.chunks.is_empty() && source.newest.0 < first;
+            if silent {
+                let all: Vec<u32> = (0..source.columns.len() as u32).collect();
+                source.live.clear();
+                source.live_hash = 0;
+                let mut index = self.index.write().expect("no holder panics");
+                self.changed_series.extend(drop_columns(source, &mut index, &all));
+            }
+            if silent && source.missed.is_empty() && source.last_slot.0 < first {
+                self.sources_hash = self.sources_hash.wrapping_sub(source.contribution);
+                let key = Arc::clone(&source.key);
+                self.by_key.remove(&key);
+                Arc::make_mut(&mut self.sources)[id as usize] = None;
+            } else {
+                self.settle(id);
+            }
+        }
+        self.remove_series(first);
+        Ok(())
+    }
+
+    /// Removes series that left their layout before the cutoff.
+    fn remove_series(&mut self, first: i64) {
+        let index = self.index.read().expect("no holder panics");
+        let gone: RoaringBitmap = index
+            .iter()
+            .filter(|(_, record)| record.column == NO_COLUMN && record.last < first)
+            .map(|(id, _)| id)
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        let kept = index.without(&gone);
+        drop(index);
+        self.index = Arc::new(RwLock::new(kept));
+        self.counters.series_removed += gone.len();
+        for id in gone {
+            self.changed_series.remove(&id);
+            self.removed_series.push(id);
+        }
+    }
+
+    /// The cutoff that keeps at most `bytes` of samples, given what partitions take; `None` if all fit.
+    pub(crate) fn size_cutoff(&self, bytes_max: u64) -> Option<TimestampMs> {
+        let mut sizes = std::collections::BTreeMap::<i64, u64>::new();
+        for chunk in self.sources.iter().flatten().flat_map(|source| source.chunks.iter()) {
+            *sizes.entry(chunk.name.partition).or_default() += chunk.bytes;
+        }
+        let mut left = bytes_max;
+        for (partition, bytes) in sizes.iter().rev() {
+            match left.checked_sub(*bytes) {
+                Some(rest) => left = rest,
+                None => return Some(TimestampMs(partition.saturating_add(PARTITION_MS))),
+            }
+        }
+        None
+    }
+}
+
+fn needs_retention(source: &Source, first: i64) -> bool {
+    source.chunks.first().is_some_and(|chunk| chunk.name.partition < first)
+        || source.windows.iter().any(|window| window.partition < first)
+        || source.missed.iter().any(|slots| slots.to.0 < first)
+}

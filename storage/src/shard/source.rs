@@ -1,0 +1,234 @@
+//! The state of one source: its layout, its open windows, the list of its chunks, and how far its slots have come.
+//!
+//! Invariants: columns of a layout only grow until a new layout begins; each (series, timestamp) is stored once over
+//! all windows and chunks of the source; windows ascend by partition.
+
+use super::{
+    cells::ColumnSet,
+    chunk::Chunk,
+    command::MissedSlots,
+    hash,
+    index::{SeriesId, SourceId},
+    window::Window,
+    wire::{Malformed, Put, Reader},
+};
+use model::{Labels, SourceKey, TimestampMs};
+use std::sync::Arc;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// The series of a layout by column.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Columns {
+    pub series: Vec<SeriesId>,
+    /// The series' hashes, side by side for the state hash.
+    pub hashes: Vec<u64>,
+    /// The newest timestamp of each column in sealed windows.
+    pub sealed_last: Vec<i64>,
+}
+
+impl Columns {
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+}
+
+/// Where a chunk's bytes are.
+#[derive(Clone, Debug)]
+pub(crate) enum ChunkBody {
+    /// Sealed since the last checkpoint.
+    Memory(Arc<Chunk>),
+    /// In the key-value store.
+    Stored,
+}
+
+/// A chunk's name in its source: unique for ever, because content under one name never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChunkName {
+    /// Start of its partition.
+    pub partition: i64,
+    pub source: SourceId,
+    /// Counts the windows of the source.
+    pub sequence: u64,
+    /// 0 as sealed; one more for each merge.
+    pub level: u8,
+}
+
+/// One chunk of a source.
+#[derive(Clone, Debug)]
+pub(crate) struct ChunkRef {
+    pub name: ChunkName,
+    pub first: TimestampMs,
+    pub last: TimestampMs,
+    pub rows: u32,
+    pub groups: u32,
+    pub bytes: u64,
+    pub body: ChunkBody,
+}
+
+/// The state of a source.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub id: SourceId,
+    pub key: Arc<SourceKey>,
+    pub key_hash: u64,
+    /// Rises when columns are dropped; rows encoded against an earlier one are refused.
+    pub layout: u64,
+    pub columns: Arc<Columns>,
+    /// Columns with a value that is no stale marker in the last whole row.
+    pub live: ColumnSet,
+    /// Sum of the hashes of `live`.
+    pub live_hash: u64,
+    /// The last slot that has an outcome or was missed.
+    pub last_slot: TimestampMs,
+    /// The newest timestamp of any row.
+    pub newest: TimestampMs,
+    pub windows: Vec<Arc<Window>>,
+    pub sequence: u64,
+    /// Ascending by name.
+    pub chunks: Arc<Vec<ChunkRef>>,
+    pub missed: Arc<Vec<MissedSlots>>,
+    /// What this source has in the state hash at present.
+    pub contribution: u128,
+}
+
+impl Source {
+    pub(crate) fn new(id: SourceId, key: Arc<SourceKey>) -> Source {
+        let key_hash = key_hash(&key);
+        Source {
+            id,
+            key,
+            key_hash,
+            layout: 1,
+            columns: Arc::default(),
+            live: ColumnSet::default(),
+            live_hash: 0,
+            last_slot: TimestampMs::MIN,
+            newest: TimestampMs::MIN,
+            windows: Vec::new(),
+            sequence: 0,
+            chunks: Arc::default(),
+            missed: Arc::default(),
+            contribution: 0,
+        }
+    }
+
+    /// Whether the source's rows are whole: only those have slots.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.last_slot != TimestampMs::MIN
+    }
+
+    /// The hash of a series of this source.
+    pub(crate) fn series_hash(&self, labels: &Labels) -> u64 {
+        xxh3_64_with_seed(labels.as_bytes(), self.key_hash)
+    }
+
+    /// Replaces the set of live columns.
+    pub(crate) fn set_live(&mut self, live: ColumnSet) {
+        self.live_hash = live
+            .iter()
+            .fold(0_u64, |sum, column| sum.wrapping_add(self.columns.hashes[column as usize]));
+        self.live = live;
+    }
+
+    /// What this source's state adds to the state hash. Recomputed after every row, so it is short: content is in
+    /// the partitions' sums.
+    pub(crate) fn state_hash(&self) -> u128 {
+        let mut bytes = [0_u8; 64];
+        let words = [
+            self.key_hash,
+            self.layout,
+            self.columns.len() as u64,
+            self.live_hash,
+            self.last_slot.0 as u64,
+            self.newest.0 as u64,
+            self.sequence,
+            self.missed.len() as u64,
+        ];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        hash::record(&bytes)
+    }
+
+    /// Rows in open windows.
+    pub(crate) fn open_rows(&self) -> usize {
+        self.windows.iter().map(|window| window.rows.len()).sum()
+    }
+
+    /// The record of a checkpoint: all but windows and chunks, which have records of their own.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![1];
+        out.put_key(&self.key);
+        out.put_u64(self.layout);
+        out.put_i64(self.last_slot.0);
+        out.put_i64(self.newest.0);
+        out.put_u64(self.sequence);
+        out.put_u64(self.columns.len() as u64);
+        let mut before = 0_i64;
+        for (series, last) in self.columns.series.iter().zip(&self.columns.sealed_last) {
+            out.put_i64(i64::from(*series) - before);
+            before = i64::from(*series);
+            out.put_i64(self.newest.0.wrapping_sub(*last));
+        }
+        let live: Vec<u32> = self.live.iter().collect();
+        out.put_u64(live.len() as u64);
+        let mut before = 0;
+        for column in live {
+            out.put_u64(u64::from(column - before));
+            before = column;
+        }
+        out.put_u64(self.missed.len() as u64);
+        for slots in self.missed.iter() {
+            slots.put(&mut out);
+        }
+        out
+    }
+
+    /// Reads the record; `hash_of` gives the hash of a series in the index.
+    pub(crate) fn decode(
+        id: SourceId,
+        bytes: &[u8],
+        hash_of: impl Fn(SeriesId) -> Option<u64>,
+    ) -> Result<Source, Malformed> {
+        let mut reader = Reader::new(bytes);
+        if reader.byte()? != 1 {
+            return Err(Malformed("source record: unknown version"));
+        }
+        let mut source = Source::new(id, Arc::new(reader.key()?));
+        source.layout = reader.u64()?;
+        source.last_slot = TimestampMs(reader.i64()?);
+        source.newest = TimestampMs(reader.i64()?);
+        source.sequence = reader.u64()?;
+        let mut columns = Columns::default();
+        let mut before = 0_i64;
+        for _ in 0..reader.count()? {
+            before = before.wrapping_add(reader.i64()?);
+            let series = u32::try_from(before).map_err(|_| Malformed("source record: series id"))?;
+            columns.series.push(series);
+            columns.hashes.push(hash_of(series).ok_or(Malformed("source record: unknown series"))?);
+            columns.sealed_last.push(source.newest.0.wrapping_sub(reader.i64()?));
+        }
+        source.columns = Arc::new(columns);
+        let mut column = 0_u32;
+        let mut live = ColumnSet::default();
+        for _ in 0..reader.count()? {
+            column = column.checked_add(reader.u32()?).ok_or(Malformed("source record: column"))?;
+            if column as usize >= source.columns.len() {
+                return Err(Malformed("source record: column"));
+            }
+            live.insert(column);
+        }
+        source.set_live(live);
+        let missed = (0..reader.count()?).map(|_| MissedSlots::read(&mut reader));
+        source.missed = Arc::new(missed.collect::<Result<_, _>>()?);
+        source.contribution = source.state_hash();
+        Ok(source)
+    }
+}
+
+/// The hash of a source's key, the same on every node.
+pub(crate) fn key_hash(key: &SourceKey) -> u64 {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.put_key(key);
+    xxh3_64(&bytes)
+}

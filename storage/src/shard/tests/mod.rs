@@ -1,0 +1,7 @@
+//! The data shard as a specification: what goes in by commands, what comes out by views.
+
+mod fixture;
+mod model_based;
+mod replicas;
+mod rows;
+mod sources;

@@ -1,0 +1,268 @@
+//! Rows: order, duplicates, windows, staleness, slots.
+
+use super::fixture::{Fixture, scrape, writer};
+use crate::shard::{DataCommand, DataResponse, Refusal, Rejection, ShardSettings};
+use model::{ConfigVersion, DurationMs, Histogram, RowKind, STALE_NAN, StateMachine, Term, TimestampMs, Value};
+use std::sync::Arc;
+
+const HOUR: i64 = 3_600_000;
+
+fn with_window(hours: i64) -> Fixture {
+    let mut f = Fixture::new();
+    let out_of_order_window = DurationMs((hours * HOUR) as u64);
+    let settings =
+        ShardSettings { version: ConfigVersion(1), out_of_order_window, ..ShardSettings::default() };
+    assert_eq!(f.apply(&DataCommand::Settings(settings)), DataResponse::Applied);
+    f
+}
+
+#[test]
+fn a_scrape_can_be_read_at_once() {
+    let mut f = Fixture::new();
+    assert_eq!(f.scraped(&scrape("a"), 1_000, &[("x", 1.0), ("y", 2.5)]).applied, 2);
+    f.scraped(&scrape("a"), 2_000, &[("x", 3.0), ("y", -0.0)]);
+    assert_eq!(f.select("x|y"), "x 1000=1 2000=3\ny 1000=2.5 2000=-0");
+    assert_eq!(f.select_in("x", 1_001, 2_000), "x 2000=3");
+    assert_eq!(f.select_in("x", 2_001, 9_000), "");
+}
+
+#[test]
+fn a_series_that_is_missing_in_a_whole_row_ends_with_a_stale_marker() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    f.scraped(&a, 1_000, &[("x", 1.0), ("y", 1.0)]);
+    f.scraped(&a, 2_000, &[("x", 2.0)]);
+    f.scraped(&a, 3_000, &[("x", 3.0)]);
+    f.scraped(&a, 4_000, &[("y", 4.0), ("x", 4.0)]);
+    assert_eq!(f.select("x"), "x 1000=1 2000=2 3000=3 4000=4");
+    assert_eq!(f.select("y"), "y 1000=1 2000=stale 4000=4");
+}
+
+#[test]
+fn a_series_that_ended_by_its_own_marker_gets_no_second_one() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    f.scraped(&a, 1_000, &[("x", 1.0), ("y", 1.0)]);
+    f.scraped(&a, 2_000, &[("x", 2.0), ("y", STALE_NAN)]);
+    f.scraped(&a, 3_000, &[("x", 3.0)]);
+    assert_eq!(f.select("y"), "y 1000=1 2000=stale");
+}
+
+#[test]
+fn absence_in_a_piece_says_nothing_and_pieces_fill_one_row() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    f.written(&w, 1_000, &[("x", 1.0)]);
+    f.written(&w, 1_000, &[("z", 3.0), ("y", 2.0)]);
+    f.written(&w, 2_000, &[("y", 4.0)]);
+    assert_eq!(f.select("x|y|z"), "x 1000=1\ny 1000=2 2000=4\nz 1000=3");
+    assert_eq!(f.shard.stats(0).open_rows, 2);
+}
+
+#[test]
+fn the_same_bits_again_are_accepted_and_other_bits_are_a_duplicate() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    f.written(&w, 1_000, &[("x", 1.0)]);
+    f.written(&w, 2_000, &[("x", 2.0)]);
+    assert_eq!(f.written(&w, 1_000, &[("x", 1.0)]).applied, 1);
+    let other = f.written(&w, 1_000, &[("x", 7.0)]);
+    assert_eq!((other.applied, other.rejected[&Rejection::Duplicate]), (0, 1));
+    assert!(other.first_rejected.expect("the offender is named").contains(r#"__name__="x""#));
+    assert_eq!(f.written(&w, 1_500, &[("x", 1.5)]).rejected[&Rejection::OutOfOrder], 1);
+    assert_eq!(f.select("x"), "x 1000=1 2000=2");
+}
+
+#[test]
+fn sealed_samples_are_compared_too() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    for i in 1..=200 {
+        f.written(&w, i * 1_000, &[("x", i as f64)]);
+    }
+    assert!(f.shard.stats(0).chunks > 0);
+    f.checkpoint(200_000);
+    assert_eq!(f.written(&w, 5_000, &[("x", 5.0)]).applied, 1);
+    assert_eq!(f.written(&w, 5_000, &[("x", 6.0)]).rejected[&Rejection::Duplicate], 1);
+    assert_eq!(f.written(&w, 5_500, &[("x", 6.0)]).rejected[&Rejection::OutOfOrder], 1);
+}
+
+#[test]
+fn a_series_of_its_own_pace_is_in_order_though_others_are_newer() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    f.written(&w, 10_000, &[("x", 1.0)]);
+    assert_eq!(f.written(&w, 5_000, &[("y", 1.0)]).applied, 1);
+    assert_eq!(f.select("y"), "y 5000=1");
+}
+
+#[test]
+fn older_samples_are_accepted_inside_the_window_and_merged_at_read() {
+    let mut f = with_window(1);
+    let w = writer("a");
+    let newest = 10 * HOUR;
+    f.written(&w, newest, &[("x", 1.0)]);
+    assert_eq!(f.written(&w, newest - HOUR / 2, &[("x", 2.0)]).applied, 1);
+    assert_eq!(f.written(&w, newest - HOUR, &[("x", 3.0)]).applied, 1);
+    let old = f.written(&w, newest - HOUR - 1, &[("x", 4.0)]);
+    assert_eq!(old.rejected[&Rejection::TooOld], 1);
+    assert_eq!(f.written(&w, newest - HOUR, &[("x", 5.0)]).rejected[&Rejection::Duplicate], 1);
+    assert_eq!(f.select("x"), format!("x {}=3 {}=2 {newest}=1", newest - HOUR, newest - HOUR / 2));
+}
+
+#[test]
+fn the_future_is_limited_by_the_time_the_entry_carries() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    let rows = [600_000, 600_001].map(|at| f.row(&w, RowKind::Partial, at, &[("x", 1.0)]));
+    let command = f.segment_at(&rows, None, 0);
+    let DataResponse::Rows(results) = f.apply(&command) else { panic!("rows were sent") };
+    assert_eq!((results[0].applied, results[1].rejected.get(&Rejection::TooFarAhead)), (1, Some(&1)));
+}
+
+#[test]
+fn a_segment_of_another_term_is_refused_as_a_whole() {
+    let mut f = Fixture::new();
+    let row = f.row(&scrape("a"), RowKind::Whole { slot: TimestampMs(1_000) }, 1_000, &[("x", 1.0)]);
+    let command = f.segment(&[row], Some(7));
+    f.term = 8;
+    let refusal = Refusal::OtherTerm { carried: Term(7), entry: Term(8) };
+    assert_eq!(f.apply(&command), DataResponse::Refused(refusal));
+    f.term = 7;
+    assert!(matches!(f.apply(&command), DataResponse::Rows(rows) if rows[0].applied == 1));
+}
+
+#[test]
+fn a_second_outcome_of_a_slot_is_refused() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    f.scraped(&a, 5_000, &[("x", 1.0)]);
+    let row = f.row(&a, RowKind::Whole { slot: TimestampMs(5_000) }, 5_700, &[("x", 2.0)]);
+    let taken = Refusal::SlotTaken { slot: TimestampMs(5_000), last: TimestampMs(5_000) };
+    assert_eq!(f.apply_rows(&[row])[0].refused, Some(taken));
+    assert_eq!(f.select("x"), "x 5000=1");
+}
+
+#[test]
+fn a_row_against_a_layout_that_is_gone_is_refused_and_goes_through_when_encoded_again() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    let names: Vec<String> = (0..40).map(|i| format!("s{i:02}")).collect();
+    let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+    f.scraped(&a, 1_000, &cells);
+    let row = f.row(&a, RowKind::Whole { slot: TimestampMs(90_000) }, 90_000, &cells[..3]);
+    let before = f.segment(&[row.clone()], None);
+    for i in 2..=6 {
+        f.scraped(&a, i * 1_000, &cells[..3]);
+    }
+    let DataResponse::Rows(results) = f.apply(&before) else { panic!("rows were sent") };
+    assert!(matches!(results[0].refused, Some(Refusal::UnknownLayout { .. })));
+    assert_eq!(f.apply_rows(&[row])[0].applied, 3);
+    assert_eq!(f.select("s39"), "s39 1000=1 2000=stale");
+}
+
+#[test]
+fn rows_encoded_before_a_series_was_applied_find_its_column() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    let rows: Vec<_> = (1..=3)
+        .map(|i| f.row(&a, RowKind::Whole { slot: TimestampMs(i) }, i, &[("x", i as f64), ("y", 0.0)]))
+        .collect();
+    let commands: Vec<_> = rows.iter().map(|row| f.segment(std::slice::from_ref(row), None)).collect();
+    commands.iter().for_each(|command| drop(f.apply(command)));
+    assert_eq!(f.select("x"), "x 1=1 2=2 3=3");
+    assert_eq!(f.shard.stats(0).series, 2);
+}
+
+#[test]
+fn a_steady_row_carries_neither_labels_nor_ids() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    let names: Vec<String> = (0..1_000).map(|i| format!("series_with_a_long_name_{i}")).collect();
+    let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 7.0)).collect();
+    f.scraped(&a, 1_000, &cells);
+    let row = f.row(&a, RowKind::Whole { slot: TimestampMs(2_000) }, 2_000, &cells);
+    let bytes = f.segment(&[row], Some(1)).encode().len();
+    assert!(bytes < 2_100, "{bytes} bytes for 1000 small values");
+}
+
+#[test]
+fn malformed_entries_are_recorded_and_change_nothing() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), 1_000, &[("x", 1.0)]);
+    let hash = f.shard.state_hash();
+    let row = f.row(&scrape("a"), RowKind::Whole { slot: TimestampMs(2_000) }, 2_000, &[("x", 2.0)]);
+    let good = f.segment(&[row], None).encode();
+    for cut in 0..good.len() {
+        let response = f.apply(&DataCommand::Segment(good.slice(..cut)));
+        let refused = match &response {
+            DataResponse::Refused(_) => true,
+            DataResponse::Rows(rows) => rows.iter().all(|row| row.refused.is_some()),
+            DataResponse::Applied => false,
+        };
+        assert!(refused, "cut at {cut}: {response:?}");
+    }
+    assert_eq!(f.shard.state_hash(), hash);
+}
+
+#[test]
+fn histograms_live_beside_floats_through_seal_and_restart() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    for i in 1..=70_i64 {
+        let histogram =
+            Histogram { count: i as u64, zero_count: i as u64, sum: 1.0, ..Histogram::default() };
+        let cells = vec![
+            (super::fixture::series("f"), Value::Float(i as f64)),
+            (super::fixture::series("h"), Value::Histogram(Arc::new(histogram))),
+        ];
+        let row = f.row_of(&a, RowKind::Whole { slot: TimestampMs(i * 1_000) }, i * 1_000, cells);
+        assert_eq!(f.apply_rows(&[row])[0].applied, 2);
+    }
+    f.scraped(&a, 71_000, &[("f", 71.0)]);
+    let all = f.all();
+    assert!(all.contains("h 1000=H1 2000=H2") && all.ends_with("70000=H70 71000=stale"), "{all}");
+    f.checkpoint(71_000);
+    f.restart();
+    assert_eq!(f.all(), all);
+}
+
+#[test]
+fn limits_reject_what_is_beyond_them_and_keep_the_rest() {
+    let mut f = Fixture::new();
+    let settings =
+        ShardSettings { version: ConfigVersion(1), source_series_max: 2, ..ShardSettings::default() };
+    f.apply(&DataCommand::Settings(settings.clone()));
+    let result = f.scraped(&scrape("a"), 1_000, &[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
+    assert_eq!((result.applied, result.rejected[&Rejection::TooManySeries]), (2, 1));
+    let again = f.apply(&DataCommand::Settings(settings));
+    assert_eq!(again, DataResponse::Refused(Refusal::OldSettings(ConfigVersion(1))));
+}
+
+#[test]
+fn a_window_closes_at_64_rows_and_at_the_partition() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    for i in 0..64 {
+        f.scraped(&a, i * 1_000, &[("x", i as f64)]);
+    }
+    assert_eq!((f.shard.stats(0).chunks, f.shard.stats(0).open_rows), (1, 0));
+    f.scraped(&a, 7_199_000, &[("x", 1.0)]);
+    f.scraped(&a, 7_200_000, &[("x", 2.0)]);
+    assert_eq!((f.shard.stats(0).chunks, f.shard.stats(0).open_rows), (2, 1));
+    assert!(f.select("x").ends_with("62000=62 63000=63 7199000=1 7200000=2"));
+}
+
+#[test]
+fn a_body_whose_series_change_at_every_scrape_does_not_grow_the_layout() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    for i in 1..=100 {
+        let names: Vec<String> = (0..20).map(|n| format!("s{i}_{n}")).collect();
+        let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+        assert_eq!(f.scraped(&a, i * 1_000, &cells).applied, 20);
+    }
+    assert!(f.shard.stats(0).active_series <= 120, "{}", f.shard.stats(0).active_series);
+    assert_eq!(f.select("s50_7"), "s50_7 50000=1 51000=stale");
+    assert_eq!(f.shard.applied().log_id.map(|id| id.index.0), Some(100));
+}

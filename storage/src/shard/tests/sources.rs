@@ -1,0 +1,166 @@
+//! Several sources, ends, gaps, retention, views.
+
+use super::fixture::{Fixture, budget, scrape, select_from, writer};
+use crate::shard::{DataCommand, DataResponse, MissedSlots, Refusal};
+use model::{DurationMs, LabelQuery, Matcher, Queryable, StateMachine, Term, TimestampMs};
+
+const HOUR: i64 = 3_600_000;
+
+#[test]
+fn equal_series_of_two_sources_are_one_and_the_lower_source_wins() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), 1_000, &[("x", 1.0)]);
+    f.written(&writer("b"), 1_000, &[("x", 9.0)]);
+    f.written(&writer("b"), 1_500, &[("x", 2.0)]);
+    f.scraped(&scrape("a"), 2_000, &[("x", 3.0)]);
+    assert_eq!(f.select("x"), "x 1000=1 1500=2 2000=3");
+}
+
+#[test]
+fn a_stale_marker_ends_only_its_own_sources_part_while_another_is_live() {
+    let mut f = Fixture::new();
+    let (a, b) = (scrape("a"), scrape("b"));
+    f.scraped(&a, 1_000, &[("x", 1.0)]);
+    f.scraped(&b, 1_500, &[("x", 2.0)]);
+    f.scraped(&a, 2_000, &[("other", 1.0)]);
+    f.scraped(&b, 2_500, &[("x", 3.0)]);
+    f.scraped(&b, 3_500, &[("other", 1.0)]);
+    assert_eq!(f.select("x"), "x 1000=1 1500=2 2500=3 3500=stale");
+}
+
+#[test]
+fn the_end_of_a_source_writes_markers_for_what_lived() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    f.scraped(&a, 1_000, &[("x", 1.0), ("y", 1.0)]);
+    f.scraped(&a, 2_000, &[("x", 2.0)]);
+    let end = DataCommand::EndSource { term: Some(Term(1)), source: a.clone(), at: TimestampMs(3_000) };
+    assert_eq!(f.apply(&end), DataResponse::Applied);
+    assert_eq!(f.apply(&end), DataResponse::Applied);
+    assert_eq!(f.select("x|y"), "x 1000=1 2000=2 3000=stale\ny 1000=1 2000=stale");
+    assert_eq!(f.shard.live_sources(), []);
+    f.scraped(&a, 4_000, &[("x", 4.0)]);
+    assert_eq!(f.select("x"), "x 1000=1 2000=2 3000=stale 4000=4");
+}
+
+fn missed(f: &mut Fixture, from: i64, to: i64) -> DataResponse {
+    let slots = MissedSlots {
+        from: TimestampMs(from),
+        to: TimestampMs(to),
+        interval: DurationMs(1_000),
+        reason: "election".into(),
+    };
+    f.apply(&DataCommand::Missed { term: None, source: scrape("a"), slots })
+}
+
+#[test]
+fn missed_slots_are_remembered_and_take_no_outcome_any_more() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), 1_000, &[("x", 1.0)]);
+    missed(&mut f, 1_000, 3_000);
+    missed(&mut f, 4_000, 5_000);
+    let gaps = f.shard.gaps(TimestampMs(0), TimestampMs(4_500));
+    assert_eq!(gaps.len(), 1);
+    assert_eq!((gaps[0].slots.from, gaps[0].slots.to), (TimestampMs(2_000), TimestampMs(4_000)));
+    assert_eq!(gaps[0].slots.count(), 3);
+    assert!(matches!(f.scraped(&scrape("a"), 5_000, &[("x", 1.0)]).refused, Some(Refusal::SlotTaken { .. })));
+    assert!(matches!(missed(&mut f, 4_000, 5_000), DataResponse::Refused(Refusal::SlotTaken { .. })));
+    assert_eq!(f.shard.last_slot(&scrape("a")), Some(TimestampMs(5_000)));
+}
+
+#[test]
+fn retention_drops_whole_partitions_with_their_series() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), HOUR, &[("old", 1.0), ("x", 1.0)]);
+    f.scraped(&scrape("b"), HOUR, &[("gone", 1.0)]);
+    f.scraped(&scrape("a"), 9 * HOUR, &[("x", 2.0)]);
+    f.checkpoint(9 * HOUR);
+    let retain = DataCommand::Retain { cutoff: TimestampMs(7 * HOUR) };
+    assert_eq!(f.apply(&retain), DataResponse::Applied);
+    assert!(matches!(f.apply(&retain), DataResponse::Refused(Refusal::OldCutoff(_)) | DataResponse::Applied));
+    assert_eq!(f.select("gone|x"), format!("x {}=2", 9 * HOUR));
+    assert_eq!(f.shard.sources().len(), 1);
+    let all = f.all();
+    f.restart();
+    assert_eq!(f.all(), all);
+    f.checkpoint(9 * HOUR);
+    f.restart();
+    assert_eq!(f.all(), all);
+}
+
+#[test]
+fn retention_by_size_asks_for_a_cutoff() {
+    let mut f = Fixture::new();
+    for i in 0..10 {
+        f.scraped(&scrape("a"), i * 2 * HOUR, &[("x", 1.0)]);
+    }
+    let settings = crate::shard::ShardSettings {
+        version: model::ConfigVersion(1),
+        retention_time: DurationMs(0),
+        retention_bytes: 1,
+        ..Default::default()
+    };
+    f.apply(&DataCommand::Settings(settings));
+    let cutoff = f.shard.retention_cutoff(TimestampMs(20 * HOUR)).expect("too much is kept");
+    f.apply(&DataCommand::Retain { cutoff });
+    assert_eq!(f.select("x"), format!("x {}=1", 18 * HOUR));
+}
+
+#[test]
+fn a_view_shows_the_same_whatever_happens_after_it() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    for i in 1..=100 {
+        f.scraped(&a, i * 60_000, &[("x", i as f64)]);
+    }
+    let view = f.shard.view();
+    let before = select_from(&view, ".+", i64::MIN, i64::MAX);
+    for i in 101..=400 {
+        f.scraped(&a, i * 60_000, &[("x", i as f64), ("new", 1.0)]);
+    }
+    f.checkpoint(400 * 60_000);
+    f.apply(&DataCommand::Retain { cutoff: TimestampMs(4 * HOUR) });
+    f.checkpoint(401 * 60_000);
+    assert_eq!(select_from(&view, ".+", i64::MIN, i64::MAX), before);
+    assert!(!f.select("x").contains(" 60000=1 "));
+}
+
+#[test]
+fn names_and_values_count_only_what_the_range_may_have() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), HOUR, &[("x", 1.0), ("y", 1.0)]);
+    f.written(&writer("b"), 30 * HOUR, &[("z", 1.0)]);
+    let query = |start: i64, end: i64, matchers: Vec<Vec<Matcher>>| LabelQuery {
+        matcher_sets: matchers,
+        start: TimestampMs(start * HOUR),
+        end: TimestampMs(end * HOUR),
+        limit: 0,
+    };
+    let view = f.shard.view();
+    let values = |query: &LabelQuery| view.label_values("__name__", query, &budget()).expect("values");
+    assert_eq!(values(&query(0, 100, vec![])), ["x", "y", "z"]);
+    assert_eq!(values(&query(20, 100, vec![])), ["z"]);
+    assert_eq!(values(&query(0, 100, vec![vec![Matcher::equal("__name__", "y")]])), ["y"]);
+    assert_eq!(view.label_names(&query(0, 100, vec![]), &budget()).expect("names"), ["__name__", "job"]);
+}
+
+#[test]
+fn a_budget_that_is_too_small_ends_the_select() {
+    let mut f = Fixture::new();
+    for i in 1..=100 {
+        f.scraped(&scrape("a"), i * 1_000, &[("x", 1.0)]);
+    }
+    let small = budget();
+    small.take((1 << 30) - 1_000).expect("it is empty");
+    let request = model::SelectRequest {
+        matchers: vec![],
+        start: TimestampMs::MIN,
+        end: TimestampMs::MAX,
+        with_samples: true,
+        limit: 0,
+    };
+    let view = f.shard.view();
+    let results: Vec<_> = view.select(&request, &small).expect("the list fits").collect();
+    assert!(matches!(results[0], Err(model::QueryError::TooManyBytes { .. })));
+    assert_eq!(f.shard.applied().log_id.map(|id| id.index.0), Some(100));
+}

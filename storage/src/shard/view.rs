@@ -1,0 +1,395 @@
+//! A view of one shard at one applied index, and selecting from it.
+//!
+//! A view shares sources, index and the store's own view with apply, which copies what it changes while a view
+//! holds it. So sealing, checkpoints, retention and installation pass it by.
+
+use super::{
+    cache::{ChunkCache, ReadError, damaged},
+    cells::Cell,
+    chunk::{Column, GROUP},
+    index::{Index, NO_COLUMN, SeriesId},
+    parts::{Part, merge_parts},
+    source::Source,
+};
+use crate::kv::KvView;
+use model::{
+    Budget, Labels, LabelQuery, LogIndex, Matcher, QueryError, Queryable, Samples, SelectRequest, Series,
+    SeriesSet, ShardId, TimestampMs, Value,
+};
+use roaring::RoaringBitmap;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, RwLock},
+};
+
+/// Bytes that an entry of a select's list of series is reckoned with.
+const LISTED_BYTES: u64 = 320;
+
+/// See the module. Cheap to make and to clone; holding it keeps old versions of what it shows.
+#[derive(Clone, Debug)]
+pub struct ShardView {
+    pub(crate) inner: Arc<ViewInner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ViewInner {
+    pub shard: ShardId,
+    pub index_applied: LogIndex,
+    pub sources: Arc<Vec<Option<Arc<Source>>>>,
+    pub index: Arc<RwLock<Index>>,
+    /// Series from here on are later than the view.
+    pub bound: SeriesId,
+    pub kv: KvView,
+    pub cache: Arc<ChunkCache>,
+}
+
+/// A series in a list to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub labels: Labels,
+    pub series: SeriesId,
+    pub source: u32,
+}
+
+pub(crate) fn storage_error(error: ReadError) -> QueryError {
+    QueryError::Storage(error.to_string())
+}
+
+impl ShardView {
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.inner.shard
+    }
+
+    /// The applied index that it shows; 0 before the first entry.
+    #[must_use]
+    pub fn index(&self) -> LogIndex {
+        self.inner.index_applied
+    }
+
+    fn matching(&self, matchers: &[Matcher], start: TimestampMs, end: TimestampMs) -> RoaringBitmap {
+        let index = self.inner.index.read().expect("no holder panics");
+        let mut set = index.select(matchers, self.inner.bound);
+        let outside: Vec<SeriesId> = set.iter().filter(|id| !self.has_samples(&index, *id, start, end)).collect();
+        for id in outside {
+            set.remove(id);
+        }
+        set
+    }
+
+    /// Whether a series can have samples in a range, as far as the index knows.
+    fn has_samples(&self, index: &Index, id: SeriesId, start: TimestampMs, end: TimestampMs) -> bool {
+        let Some(record) = index.get(id) else { return false };
+        let Some(Some(source)) = self.inner.sources.get(record.source as usize) else { return false };
+        record.first <= end.0 && record.last.min(source.newest.0) >= start.0
+    }
+
+    /// The series that match, by labels, then source.
+    pub(crate) fn find(&self, request: &SelectRequest, budget: &Budget) -> Result<Vec<Found>, QueryError> {
+        let set = self.matching(&request.matchers, request.start, request.end);
+        budget.take(set.len() * LISTED_BYTES)?;
+        let index = self.inner.index.read().expect("no holder panics");
+        let mut found: Vec<Found> = set
+            .iter()
+            .filter_map(|series| {
+                let record = index.get(series)?;
+                Some(Found { labels: index.labels_of(record), series, source: record.source })
+            })
+            .collect();
+        drop(index);
+        found.sort_unstable_by(|a, b| (&a.labels, a.source).cmp(&(&b.labels, b.source)));
+        Ok(found)
+    }
+
+    /// What one series has in a range.
+    pub(crate) fn read(
+        &self,
+        found: &Found,
+        start: TimestampMs,
+        end: TimestampMs,
+        budget: &Budget,
+    ) -> Result<Samples, QueryError> {
+        let Some(Some(source)) = self.inner.sources.get(found.source as usize) else {
+            return Ok(Samples::default());
+        };
+        let chunks: Vec<_> = source.chunks.iter().filter(|c| c.first <= end && c.last >= start).collect();
+        let windows: Vec<_> = source
+            .windows
+            .iter()
+            .filter(|w| w.bounds().is_some_and(|(first, last)| first <= end && last >= start))
+            .collect();
+        let rows: u64 = chunks.iter().map(|c| u64::from(c.rows)).sum::<u64>()
+            + windows.iter().map(|w| w.rows.len() as u64).sum::<u64>();
+        budget.take(rows * 16)?;
+        let mut samples = Samples::default();
+        let result = (|| {
+            let mut column = Column::default();
+            for chunk in chunks {
+                let head = self.inner.cache.head(&*self.inner.kv, chunk)?;
+                let Ok(at) = head.series.binary_search(&found.series) else { continue };
+                let group = self.inner.cache.group(&*self.inner.kv, chunk, at / GROUP)?;
+                group
+                    .column(at % GROUP, head.timestamps.len(), &mut column)
+                    .map_err(|cause| damaged(&chunk.name, cause))?;
+                append(&mut samples, &head.timestamps, &mut column, start, end);
+            }
+            Ok::<_, ReadError>(())
+        })();
+        let at = self.column(source, found.series);
+        for row in windows.iter().flat_map(|window| &window.rows) {
+            if let Some(at) = at
+                && row.timestamp >= start
+                && row.timestamp <= end
+                && let Some(cell) = row.cells.get(at)
+            {
+                push(&mut samples, row.timestamp.0, &cell);
+            }
+        }
+        if !samples.timestamps.is_sorted_by(|a, b| a < b) {
+            sort(&mut samples);
+        }
+        let (taken, needed) = (rows * 16, samples.bytes());
+        if needed > taken {
+            if let Err(error) = budget.take(needed - taken) {
+                budget.give(taken);
+                return Err(error);
+            }
+        } else {
+            budget.give(taken - needed);
+        }
+        match result {
+            Ok(()) => Ok(samples),
+            Err(error) => {
+                budget.give(needed);
+                Err(storage_error(error))
+            }
+        }
+    }
+
+    /// The column of a series in the layout that this view holds.
+    fn column(&self, source: &Source, series: SeriesId) -> Option<u32> {
+        let index = self.inner.index.read().expect("no holder panics");
+        let hint = index.get(series).map_or(NO_COLUMN, |record| record.column);
+        drop(index);
+        let list = &source.columns.series;
+        if list.get(hint as usize) == Some(&series) {
+            return Some(hint);
+        }
+        list.iter().position(|other| *other == series).map(|at| at as u32)
+    }
+
+    /// Series for `/api/v1/series` and label queries, per set of matchers.
+    fn of_query(&self, query: &LabelQuery) -> RoaringBitmap {
+        if query.matcher_sets.is_empty() {
+            return self.matching(&[], query.start, query.end);
+        }
+        query
+            .matcher_sets
+            .iter()
+            .map(|matchers| self.matching(matchers, query.start, query.end))
+            .fold(RoaringBitmap::new(), |all, set| all | set)
+    }
+
+    pub(crate) fn names(&self, query: &LabelQuery, budget: &Budget) -> Result<BTreeSet<String>, QueryError> {
+        budget.check()?;
+        let set = self.of_query(query);
+        let index = self.inner.index.read().expect("no holder panics");
+        let has = |label: &super::index::LabelIndex| !label.all.is_disjoint(&set);
+        Ok(index.labels.iter().filter(|(_, label)| has(label)).map(|(name, _)| name.to_string()).collect())
+    }
+
+    pub(crate) fn values(
+        &self,
+        name: &str,
+        query: &LabelQuery,
+        budget: &Budget,
+    ) -> Result<BTreeSet<String>, QueryError> {
+        budget.check()?;
+        let set = self.of_query(query);
+        let index = self.inner.index.read().expect("no holder panics");
+        let Some(label) = index.labels.get(name) else { return Ok(BTreeSet::new()) };
+        let found = label.values.iter().filter(|(_, value)| value.postings.intersects(&set));
+        Ok(found.map(|(text, _)| text.to_string()).collect())
+    }
+}
+
+fn push(samples: &mut Samples, timestamp: i64, cell: &Cell<'_>) {
+    match cell {
+        Cell::Float(value) => {
+            samples.timestamps.push(timestamp);
+            samples.floats.push(*value);
+        }
+        Cell::Histogram(value) => push_histogram(samples, timestamp, value),
+    }
+}
+
+fn push_histogram(samples: &mut Samples, timestamp: i64, value: &Value) {
+    let at = samples.timestamps.len() as u32;
+    let (float, histogram) = match value {
+        value if value.is_stale() => (model::STALE_NAN, None),
+        Value::Float(value) => (*value, None),
+        Value::Histogram(histogram) => (0.0, Some(Arc::new(histogram.to_float()))),
+        Value::FloatHistogram(histogram) => (0.0, Some(Arc::clone(histogram))),
+    };
+    samples.timestamps.push(timestamp);
+    samples.floats.push(float);
+    if let Some(histogram) = histogram {
+        samples.histograms.push((at, histogram));
+    }
+}
+
+/// Appends the part of a chunk's column that lies in the range.
+fn append(
+    samples: &mut Samples,
+    timestamps: &[i64],
+    column: &mut Column,
+    start: TimestampMs,
+    end: TimestampMs,
+) {
+    let first = timestamps.partition_point(|t| *t < start.0) as u32;
+    let last = timestamps.partition_point(|t| *t <= end.0) as u32;
+    let from = column.float_rows.partition_point(|row| *row < first);
+    let to = column.float_rows.partition_point(|row| *row < last);
+    if column.histograms.is_empty() {
+        if column.float_rows.len() == timestamps.len() {
+            samples.timestamps.extend_from_slice(&timestamps[from..to]);
+        } else {
+            samples.timestamps.extend(column.float_rows[from..to].iter().map(|row| timestamps[*row as usize]));
+        }
+        samples.floats.extend_from_slice(&column.floats[from..to]);
+        return;
+    }
+    let mut at = from;
+    let histograms = column.histograms.drain(..).filter(|(row, _)| *row >= first && *row < last);
+    for (row, value) in histograms {
+        while at < to && column.float_rows[at] < row {
+            samples.timestamps.push(timestamps[column.float_rows[at] as usize]);
+            samples.floats.push(column.floats[at]);
+            at += 1;
+        }
+        push_histogram(samples, timestamps[row as usize], &value);
+    }
+    samples.timestamps.extend(column.float_rows[at..to].iter().map(|row| timestamps[*row as usize]));
+    samples.floats.extend_from_slice(&column.floats[at..to]);
+}
+
+/// Puts samples of overlapping chunks in order; a source stores no timestamp of a series twice.
+fn sort(samples: &mut Samples) {
+    let mut order: Vec<u32> = (0..samples.timestamps.len() as u32).collect();
+    order.sort_by_key(|at| samples.timestamps[*at as usize]);
+    let mut place = vec![0_u32; order.len()];
+    for (new, old) in (0_u32..).zip(&order) {
+        place[*old as usize] = new;
+    }
+    samples.timestamps = order.iter().map(|at| samples.timestamps[*at as usize]).collect();
+    samples.floats = order.iter().map(|at| samples.floats[*at as usize]).collect();
+    for (at, _) in &mut samples.histograms {
+        *at = place[*at as usize];
+    }
+    samples.histograms.sort_by_key(|(at, _)| *at);
+}
+
+/// Label sets with all that one shard has of each, ascending.
+pub(crate) struct PartsIter<'a> {
+    view: &'a ShardView,
+    budget: &'a Budget,
+    request: SelectRequest,
+    found: std::iter::Peekable<std::vec::IntoIter<Found>>,
+    listed: u64,
+}
+
+impl<'a> PartsIter<'a> {
+    pub(crate) fn new(
+        view: &'a ShardView,
+        request: &SelectRequest,
+        budget: &'a Budget,
+    ) -> Result<PartsIter<'a>, QueryError> {
+        let found = view.find(request, budget)?;
+        let listed = found.len() as u64 * LISTED_BYTES;
+        Ok(PartsIter { view, budget, request: request.clone(), found: found.into_iter().peekable(), listed })
+    }
+
+    /// The labels of the next item.
+    pub(crate) fn peek(&mut self) -> Option<&Labels> {
+        self.found.peek().map(|found| &found.labels)
+    }
+}
+
+impl Iterator for PartsIter<'_> {
+    type Item = Result<(Labels, Vec<Part>), QueryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.found.next()?;
+        if let Err(error) = self.budget.check() {
+            return Some(Err(error));
+        }
+        let labels = first.labels.clone();
+        let mut members = vec![first];
+        while let Some(next) = self.found.next_if(|next| next.labels == labels) {
+            members.push(next);
+        }
+        let mut parts = Vec::with_capacity(members.len());
+        if self.request.with_samples {
+            for member in members {
+                let read = self.view.read(&member, self.request.start, self.request.end, self.budget);
+                match read {
+                    Ok(samples) => parts.push(Part {
+                        shard: self.view.shard(),
+                        source: member.source,
+                        samples,
+                    }),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        }
+        Some(Ok((labels, parts)))
+    }
+}
+
+impl Drop for PartsIter<'_> {
+    fn drop(&mut self) {
+        self.budget.give(self.listed);
+    }
+}
+
+impl Queryable for ShardView {
+    fn select<'a>(
+        &'a self,
+        request: &SelectRequest,
+        budget: &'a Budget,
+    ) -> Result<SeriesSet<'a>, QueryError> {
+        let with_samples = request.with_samples;
+        let parts = PartsIter::new(self, request, budget)?;
+        let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+        Ok(Box::new(
+            parts
+                .map(move |item| {
+                    let (labels, parts) = item?;
+                    Ok(Series { labels, samples: merge_parts(parts, budget) })
+                })
+                .filter(move |item| {
+                    !with_samples || item.as_ref().map_or(true, |series| !series.samples.is_empty())
+                })
+                .take(limit),
+        ))
+    }
+
+    fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {
+        Ok(limited(self.names(query, budget)?, query.limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        query: &LabelQuery,
+        budget: &Budget,
+    ) -> Result<Vec<String>, QueryError> {
+        Ok(limited(self.values(name, query, budget)?, query.limit))
+    }
+}
+
+pub(crate) fn limited(all: BTreeSet<String>, limit: usize) -> Vec<String> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    all.into_iter().take(limit).collect()
+}
