@@ -19,7 +19,10 @@ mod parse;
 mod print;
 pub mod signature;
 
-pub use parse::{ParseError, ParseErrors, ParserOptions, Place, line_column, parse, parse_selector};
+pub use parse::{
+    HistogramStep, ParseError, ParseErrors, ParserOptions, Place, SeriesDescription, SeriesValues, VALUES_MAX, line_column,
+    parse, parse_metric, parse_selector, parse_series,
+};
 pub use print::{ast_json, pretty};
 
 pub use engine::{

@@ -9,12 +9,14 @@ mod modifier;
 mod operand;
 mod parser;
 mod selector;
+mod series;
 
 pub use error::{ParseError, ParseErrors, Place, line_column};
+pub use series::{HistogramStep, SeriesDescription, SeriesValues, VALUES_MAX};
 
 use crate::ast::{Expr, PosRange};
 use lex::token::Kind;
-use model::Matcher;
+use model::{Labels, Matcher};
 use parser::{Parser, Tree};
 
 /// What the parser accepts.
@@ -88,4 +90,20 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
 /// If the text is not exactly one selector.
 pub fn parse_selector(text: &str, options: &ParserOptions) -> Result<Vec<Matcher>, ParseErrors> {
     Parser::new(text, options, false).whole(|p| p.bare_selector().map(|selector| selector.matchers))
+}
+
+/// Parses a series of a rule unit test: labels and values.
+///
+/// # Errors
+/// If the text is not such a series, or it has more than [`VALUES_MAX`] values.
+pub fn parse_series(text: &str) -> Result<SeriesDescription, ParseErrors> {
+    Parser::new(text, &ParserOptions::all_features(), true).whole(Parser::series_description)
+}
+
+/// Parses the labels of a series: `name{label="value"}`.
+///
+/// # Errors
+/// If the text is anything else.
+pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
+    Parser::new(text, &ParserOptions::all_features(), false).whole(Parser::metric)
 }

@@ -147,6 +147,11 @@ impl<'a> Parser<'a> {
         self.lexer.last_closing
     }
 
+    /// Where the newest token stands.
+    pub(super) fn newest(&self) -> PosRange {
+        self.newest
+    }
+
     // Errors.
 
     pub(super) fn error(&mut self, pos: PosRange, message: impl Into<String>) {

@@ -62,6 +62,7 @@ fn object(map: &Map<String, Value>) -> Value {
             "labels.MatchNotEqual" => "NotEqual".into(),
             "labels.MatchRegexp" => "Regex".into(),
             "labels.MatchNotRegexp" => "NotRegex".into(),
+            "histogram.UnknownCounterReset" => "".into(),
             other => other.into(),
         };
     }

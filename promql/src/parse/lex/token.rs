@@ -57,6 +57,8 @@ impl Token {
             Kind::Number => format!("number {}", quote_short(text)),
             Kind::Duration => format!("duration {}", quote_short(text)),
             Kind::String => format!("string {}", quote_short(text)),
+            // By their numbers in the grammar, for want of names.
+            Kind::Descriptor(key) => format!("\"<Item {}>\" {}", 57_370 + key as u32, quote_short(text)),
             Kind::Aggregate(_) => format!("<aggr:{text}>"),
             kind if kind.is_keyword() => format!("<{text}>"),
             kind if kind.is_operator() => format!("<op:{text}>"),
