@@ -219,10 +219,16 @@ pub(crate) fn bare(out: &mut Vec<u8>, value: f64) {
         out.extend(b"NaN");
     } else if value.is_infinite() {
         out.extend(if value > 0.0 { b"+Inf" } else { b"-Inf" });
-    } else if (1e-6..1e21).contains(&magnitude) {
-        write!(out, "{value}").expect("a Vec takes all bytes");
-    } else {
+    } else if !(1e-6..1e21).contains(&magnitude) {
         exponential(out, value);
+    } else {
+        let mut buffer = zmij::Buffer::new();
+        let digits = buffer.format_finite(value);
+        if digits.contains('e') {
+            write!(out, "{value}").expect("a Vec takes all bytes"); // rare
+        } else {
+            out.extend_from_slice(digits.strip_suffix(".0").unwrap_or(digits).as_bytes());
+        }
     }
 }
 
@@ -268,6 +274,9 @@ mod tests {
         check(-1.5e300, "-1.5e+300");
         check(5e-324, "5e-324");
         check(123456789012345680.0, "123456789012345680");
+        check(740_142_368_344_140.25, "740142368344140.2"); // a tie goes to the even digit, not up
+        check(1e16, "10000000000000000");
+        check(12_345_678_901_234_567.0, "12345678901234568");
         check(f64::NAN, "NaN");
         check(f64::INFINITY, "+Inf");
         check(f64::NEG_INFINITY, "-Inf");
@@ -310,6 +319,13 @@ mod tests {
             let text = written(|out| bare(out, v));
             let back: f64 = text.parse().unwrap();
             assert!(back.to_bits() == bits || v.is_nan() && back.is_nan(), "{text}");
+        }
+
+        #[test]
+        fn values_are_as_short_as_the_standard_library_has_them(mantissa: i64, places in 0..20_i32) {
+            let v = mantissa as f64 * 10_f64.powi(-places);
+            proptest::prop_assume!(v.abs() < 1e21 && v.abs() >= 1e-6);
+            assert_eq!(written(|out| bare(out, v)).len(), v.to_string().len());
         }
     }
 }
