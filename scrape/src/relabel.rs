@@ -6,7 +6,7 @@
 use crate::config::NameValidation;
 use crate::names::{is_valid_label_name, is_valid_metric_name};
 use md5::{Digest, Md5};
-use model::{AnchoredRegex, LabelsBuilder};
+use model::{AnchoredRegex, Labels, LabelsBuilder};
 use std::fmt;
 
 /// What a rule does.
@@ -312,7 +312,7 @@ pub fn relabel(labels: &mut LabelsBuilder, rules: &[RelabelConfig]) -> bool {
 }
 
 /// Whether a metric may be called so; kept beside the rules because both serve a series on its way in.
-pub(crate) fn is_valid_series(labels: &LabelsBuilder, validation: NameValidation) -> bool {
+pub(crate) fn is_valid_series(labels: &Labels, validation: NameValidation) -> bool {
     labels.iter().all(|(name, value)| {
         if name == model::METRIC_NAME {
             is_valid_metric_name(value, validation)

@@ -173,7 +173,7 @@ impl Run<'_> {
                         Err(hash) => {
                             let line_kind = self
                                 .cache
-                                .kind_of_series(&parser.name(), parser.labels())
+                                .kind_of_series(parser.name(), parser.labels())
                                 .map_err(|error| error.to_string())?;
                             self.add(hash, text, line_kind)?
                         }
@@ -312,9 +312,11 @@ impl Run<'_> {
                 let id = match self.cache.lines.find(&key) {
                     Ok(id) => id,
                     Err(hash) => {
-                        let labels = sample.labels.iter().map(|(name, value)| (name, value));
-                        let kind =
-                            self.cache.kind_of_series(&sample.name, labels).map_err(|e| e.to_string())?;
+                        let labels = sample.labels.iter().map(|(name, value)| (name.into(), value.into()));
+                        let kind = self
+                            .cache
+                            .kind_of_series((&sample.name).into(), labels)
+                            .map_err(|e| e.to_string())?;
                         self.add(hash, &key, kind)?
                     }
                 };

@@ -5,7 +5,7 @@ use crate::config::{ScrapeConfig, ScrapeLimits};
 use crate::exposition::{quote, shorten};
 use crate::relabel::{is_valid_series, relabel};
 use model::{Labels, LabelsBuilder, METRIC_NAME};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 /// The series is such that its whole scrape fails; Prometheus's texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,49 +29,83 @@ pub(crate) enum SeriesError {
     ValueLength { metric: String, name: String, value: String, length: u64, limit: u64 },
 }
 
+/// A name and a value as they were scraped.
+pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// Makes the labels of a series; `None` if metric relabelling drops it.
 ///
 /// # Errors
 /// If it breaks a rule or limit that fails the scrape.
-pub(crate) fn series_labels(
+pub(crate) fn series_labels<'a>(
     config: &ScrapeConfig,
     target: &Labels,
-    name: &str,
-    scraped: impl Iterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+    name: Cow<'a, str>,
+    scraped: impl Iterator<Item = Pair<'a>>,
 ) -> Result<Option<Labels>, SeriesError> {
     // With empty values, because an empty scraped label can hold the target's one off.
-    let mut own: BTreeMap<String, String> = BTreeMap::new();
-    own.insert(METRIC_NAME.to_owned(), name.to_owned());
-    for (name, value) in scraped {
-        if own.insert(name.as_ref().to_owned(), value.as_ref().to_owned()).is_some() {
-            return Err(SeriesError::Repeated(name.as_ref().to_owned()));
+    let mut own: Vec<Pair<'a>> = Vec::with_capacity(16);
+    own.push((METRIC_NAME.into(), name));
+    own.extend(scraped);
+    own.sort_by(|(a, _), (b, _)| a.cmp(b));
+    if let Some(pair) = own.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(SeriesError::Repeated(pair[0].0.clone().into_owned()));
+    }
+    let labels = if config.metric_relabel_configs.is_empty() && !clashes(config, target, &own) {
+        merged(own, target)
+    } else {
+        match relabelled(config, target, &own) {
+            Some(labels) => labels,
+            None => return Ok(None),
+        }
+    };
+    if labels.metric_name().is_empty() {
+        return Err(SeriesError::NoName);
+    }
+    if !is_valid_series(&labels, config.name_validation) {
+        return Err(SeriesError::BadName(labels));
+    }
+    check_limits(&labels, &config.limits)?;
+    Ok(Some(labels))
+}
+
+fn value_of<'p>(own: &'p [Pair<'_>], name: &str) -> Option<&'p str> {
+    own.binary_search_by(|(own, _)| own.as_ref().cmp(name)).ok().map(|at| own[at].1.as_ref())
+}
+
+/// Whether a scraped label must give way to one of the target's.
+fn clashes(config: &ScrapeConfig, target: &Labels, own: &[Pair<'_>]) -> bool {
+    !config.honor_labels && target.iter().any(|(name, _)| value_of(own, name).is_some())
+}
+
+/// Both together, where nothing clashes or the scraped ones win.
+fn merged<'a>(mut own: Vec<Pair<'a>>, target: &'a Labels) -> Labels {
+    let scraped = own.len();
+    for (name, value) in target.iter() {
+        if value_of(&own[..scraped], name).is_none() {
+            own.push((name.into(), value.into()));
         }
     }
+    own.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let present = own.iter().filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    Labels::from_sorted(present.map(|(name, value)| (name.as_ref(), value.as_ref())))
+}
+
+/// The long way: clashes, then the rules; `None` if they drop the series.
+fn relabelled(config: &ScrapeConfig, target: &Labels, own: &[Pair<'_>]) -> Option<Labels> {
     let mut labels = LabelsBuilder::default();
-    for (name, value) in &own {
+    for (name, value) in own {
         labels.set(name, value);
     }
     if config.honor_labels {
-        for (name, value) in target.iter().filter(|(name, _)| !own.contains_key(*name)) {
+        for (name, value) in target.iter().filter(|(name, _)| value_of(own, name).is_none()) {
             labels.set(name, value);
         }
     } else {
         overrule(&mut labels, target);
     }
-    if !relabel(&mut labels, &config.metric_relabel_configs) {
-        return Ok(None);
-    }
-    if labels.iter().next().is_none() {
-        return Ok(None); // Prometheus's way to say "dropped"
-    }
-    if labels.get(METRIC_NAME).is_empty() {
-        return Err(SeriesError::NoName);
-    }
-    if !is_valid_series(&labels, config.name_validation) {
-        return Err(SeriesError::BadName(labels.build()));
-    }
-    check_limits(&labels, &config.limits)?;
-    Ok(Some(labels.build()))
+    // An empty set is Prometheus's way to say "dropped".
+    (relabel(&mut labels, &config.metric_relabel_configs) && labels.iter().next().is_some())
+        .then(|| labels.build())
 }
 
 /// Sets the target's labels; scraped ones of the same name become `exported_`, repeated until there is room.
@@ -94,9 +128,16 @@ fn overrule(labels: &mut LabelsBuilder, target: &Labels) {
     }
 }
 
-fn check_limits(labels: &LabelsBuilder, limits: &ScrapeLimits) -> Result<(), SeriesError> {
-    let metric = || shorten(labels.get(METRIC_NAME), 50).to_owned();
-    let count = labels.iter().count() as u64;
+fn check_limits(labels: &Labels, limits: &ScrapeLimits) -> Result<(), SeriesError> {
+    let ScrapeLimits { labels: 0, label_name_length: 0, label_value_length: 0, .. } = *limits else {
+        return check_set_limits(labels, limits);
+    };
+    Ok(())
+}
+
+fn check_set_limits(labels: &Labels, limits: &ScrapeLimits) -> Result<(), SeriesError> {
+    let metric = || shorten(labels.metric_name(), 50).to_owned();
+    let count = labels.len() as u64;
     if limits.labels > 0 && count > limits.labels {
         return Err(SeriesError::Count { metric: metric(), count, limit: limits.labels });
     }
@@ -128,7 +169,8 @@ mod tests {
 
     fn made(config: &ScrapeConfig, scraped: &[(&str, &str)]) -> Result<Option<Labels>, SeriesError> {
         let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
-        series_labels(config, &target, "m", scraped.iter().copied())
+        let scraped = scraped.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        series_labels(config, &target, "m".into(), scraped)
     }
 
     fn limited(limits: ScrapeLimits, scraped: &[(&str, &str)]) -> String {

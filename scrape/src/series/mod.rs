@@ -21,9 +21,10 @@ pub(crate) use ingest::{Body, Ingested, TimedSample};
 
 use crate::exposition::{Dialect, Entry, MetricKind, TextParser};
 use crate::target::Target;
-use labels::{SeriesError, series_labels};
+use labels::{Pair, SeriesError, series_labels};
 use lines::{HashIndex, LineKind, Lines};
 use model::{Labels, METRIC_NAME, SeriesTable, SlotId};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -149,12 +150,13 @@ impl SeriesCache {
     }
 
     /// What a new line with these labels is.
-    fn kind_of_series(
+    fn kind_of_series<'a>(
         &mut self,
-        name: &str,
-        scraped: impl Iterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+        name: Cow<'a, str>,
+        scraped: impl Iterator<Item = Pair<'a>>,
     ) -> Result<LineKind, SeriesError> {
-        let labels = series_labels(&self.target.config, &self.target.labels, name, scraped)?;
+        let target = self.target.clone();
+        let labels = series_labels(&target.config, &target.labels, name, scraped)?;
         Ok(labels.map_or(LineKind::Dropped, |labels| LineKind::Series(self.slot(labels))))
     }
 
