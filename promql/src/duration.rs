@@ -63,7 +63,7 @@ pub fn format_ms(ms: i64) -> String {
     let mut rest = ms.unsigned_abs();
     for (name, unit) in UNITS {
         let exact_only = matches!(name, "y" | "w");
-        if rest == 0 || (exact_only && rest % unit != 0) {
+        if rest == 0 || (exact_only && !rest.is_multiple_of(unit)) {
             continue;
         }
         let count = rest / unit;

@@ -118,7 +118,8 @@ impl<'a> Translator<'a> {
                     }
                     Some((min, max, after)) => {
                         repeated = true;
-                        if min < 0 || min > REPEAT_MAX || max > REPEAT_MAX || (max >= 0 && min > max) {
+                        let is_count = (0..=REPEAT_MAX).contains(&min) && max <= REPEAT_MAX;
+                        if !is_count || (max >= 0 && min > max) {
                             return error("invalid repeat count", &before[..before.len() - after.len()]);
                         }
                         let text = &rest[..rest.len() - after.len()];

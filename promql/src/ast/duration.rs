@@ -114,7 +114,7 @@ pub struct DurationError {
 }
 
 /// The largest duration in seconds: 2^63 nanoseconds, the bound of Go's `time.Duration`.
-pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+pub(crate) const SECONDS_MAX: f64 = (1u64 << 63) as f64 / 1e9;
 
 impl DurationExpr {
     /// Where the expression stands.

@@ -105,12 +105,29 @@ impl Kind {
     pub(in crate::parse) fn is_metric_identifier(self) -> bool {
         use Kind::{Anchored, And, By, End, Fill, FillLeft, FillRight, Identifier, MaxOf, MetricIdentifier};
         use Kind::{MinOf, Offset, Or, Range, Smoothed, Start, Step, Unless, Without};
-        match self {
-            Kind::Aggregate(_) => true,
-            By | Fill | FillLeft | FillRight | Identifier | And | Or | Unless | MetricIdentifier | Offset
-            | Without | Start | End | Step | Range | Anchored | Smoothed | MaxOf | MinOf => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Kind::Aggregate(_)
+                | By
+                | Fill
+                | FillLeft
+                | FillRight
+                | Identifier
+                | And
+                | Or
+                | Unless
+                | MetricIdentifier
+                | Offset
+                | Without
+                | Start
+                | End
+                | Step
+                | Range
+                | Anchored
+                | Smoothed
+                | MaxOf
+                | MinOf
+        )
     }
 
     /// Whether it may name a label in a grouping.

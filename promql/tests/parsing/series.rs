@@ -1,7 +1,6 @@
 //! Series descriptions, as Prometheus's own tests have them.
 
-mod corpus;
-
+use crate::corpus;
 use model::{CounterResetHint, FloatHistogram, is_stale_nan};
 use promql::{SeriesValues, parse_metric, parse_series};
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! Every case of Prometheus's own parser tests: the tree with its positions, or the errors with theirs.
 
-mod corpus;
-
-use corpus::{lines, resolved};
+use crate::corpus::{self, lines, resolved};
 use promql::{
     ParserOptions,
     ast::{AtModifier, DurationArg, DurationExpr, Expr, PosRange, RangeMode, UnaryOp, VectorSelector},

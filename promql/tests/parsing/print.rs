@@ -1,7 +1,6 @@
 //! What is printed, and that it parses to the same tree again.
 
-mod corpus;
-
+use crate::corpus;
 use promql::{ParserOptions, ast_json, parse, pretty};
 use proptest::prelude::*;
 
