@@ -6,7 +6,7 @@ use crate::{
 };
 use api::Options;
 use model::{FloatHistogram, Span};
-use std::sync::atomic::Ordering;
+use std::{io::Read, sync::atomic::Ordering};
 
 /// `up` of two instances around [`NOW`], and a counter.
 fn world() -> World {
@@ -285,6 +285,36 @@ async fn warnings_say_where_they_arose() {
     let text = query("quantile(2, up)").await;
     let warning = "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)";
     assert!(text.ends_with(&format!(r#","warnings":["{warning}"]}}"#)), "{text}");
+}
+
+#[tokio::test]
+async fn a_large_answer_is_whole_plain_and_packed() {
+    let long = "x".repeat(2000);
+    let series = |world: World, i: usize| {
+        let (i, long) = (i.to_string(), long.as_str());
+        world.and(&[("__name__", "wide"), ("i", i.as_str()), ("long", long)], &[(NOW.0, 1.0)])
+    };
+    let world = (0..200).fold(World::default(), series).open();
+    let plain = world.get("/api/v1/query?query=wide").await;
+    assert_eq!(plain.header("content-length"), plain.body.len().to_string());
+    let answer: serde_json::Value = serde_json::from_slice(&plain.body).unwrap();
+    assert_eq!(answer["data"]["result"].as_array().unwrap().len(), 200);
+    let packed = world.get_with("/api/v1/query?query=wide", &[("accept-encoding", "gzip")]).await;
+    assert_eq!(packed.header("content-length"), packed.body.len().to_string());
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(unpacked, plain.body);
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_its_budget_is_422() {
+    let long = "x".repeat(200_000);
+    let options = Options { query_bytes_max: 100_000, ..Options::default() };
+    let world = World { options, ..World::default() };
+    let world = world.and(&[("__name__", "wide"), ("long", &long)], &[(NOW.0, 1.0)]);
+    let reply = world.get("/api/v1/query?query=wide").await;
+    assert_eq!(reply.status.as_u16(), 422);
+    assert!(reply.text().contains("query needs more than 100000 bytes of memory"), "{}", reply.text());
 }
 
 #[tokio::test]

@@ -1,0 +1,40 @@
+//! The configuration: in force, offered, and before.
+
+use model::{BoxFuture, ConfigVersion, Labels, TimestampMs};
+use std::{collections::BTreeMap, time::Duration};
+
+/// A committed configuration.
+#[derive(Clone, Debug)]
+pub struct ConfigEntry {
+    /// Its version.
+    pub version: ConfigVersion,
+    /// Hash of its text, hexadecimal.
+    pub hash: String,
+    /// When it was offered.
+    pub offered_at: TimestampMs,
+    /// Name of the node that offered it.
+    pub offered_by: String,
+    /// The text, secrets masked; empty if it is no longer kept.
+    pub yaml: String,
+}
+
+/// The configuration.
+pub trait ConfigSource: Send + Sync {
+    /// The configuration in force as YAML with defaults, secrets as `<secret>`.
+    fn yaml(&self) -> String;
+    /// Flag names without dashes, and their values.
+    fn flags(&self) -> BTreeMap<String, String>;
+    /// `global.external_labels`, for federation.
+    fn external_labels(&self) -> Labels;
+    /// `global.evaluation_interval` in force: the step of subqueries that name none.
+    fn evaluation_interval(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+    /// Offers this node's file. The error is the text for the user, `FILE:LINE: FIELD: ...`.
+    fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// Offers a text (`vestal config apply`): checked whole, committed once. Yields the version in force; the error
+    /// is the text for the user.
+    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>>;
+    /// Committed versions, newest first, at most `limit`.
+    fn history(&self, limit: usize) -> BoxFuture<'_, Vec<ConfigEntry>>;
+}
