@@ -1,7 +1,9 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
 
 mod engine;
+mod forming;
 mod group;
+mod identity;
 mod members;
 pub mod meta;
 mod node;
@@ -12,6 +14,10 @@ mod time;
 
 pub use engine::driver::{Driver, Effect, Event, Instant, Role, Timing};
 pub use engine::snapshot::SnapshotProgress;
+pub use forming::{
+    Forming, FormingAnswer, FormingEffect, FormingEvent, FormingOptions, FormingRequest, INITIAL_MEMBERS_MAX,
+};
+pub use identity::{IdentityError, Proposal, Standing};
 pub use members::MemberError;
 pub use node::{COMMAND_BYTES_MAX, RaftNode, RaftOptions, RaftPorts, StartError, Threading};
 pub use peer::{
