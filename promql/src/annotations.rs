@@ -231,7 +231,6 @@ impl Annotations {
         self.info(format!("{text} {}: {}", quoted(kind), quoted(metric)), at);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, which passes on what was found")]
     pub(crate) fn forced_monotonicity(
         &mut self,
         metric: &str,

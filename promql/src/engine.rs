@@ -354,6 +354,7 @@ fn columns_to_series(labels: Labels, columns: Columns) -> MatrixSeries {
 
 impl Evaluator<'_> {
     fn range_value(&self, node: &Node, grid: &Grid) -> Result<Value, EvalError> {
+        self.check_grid(grid)?;
         if node.value_type == ValueType::Scalar {
             let values = self.scalar(node, grid)?.into_steps(grid.steps);
             let mut matrix = Matrix::new(self.meter);

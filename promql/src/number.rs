@@ -164,7 +164,7 @@ fn parse_hex(negative: bool, text: &str) -> Option<f64> {
 /// Go's conversion of a float to `int64` on amd64: what does not fit becomes the smallest integer.
 #[must_use]
 pub(crate) fn to_int64(value: f64) -> i64 {
-    if value >= -9_223_372_036_854_775_808.0 && value < 9_223_372_036_854_775_808.0 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) {
         value as i64
     } else {
         i64::MIN

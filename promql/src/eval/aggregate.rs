@@ -119,10 +119,8 @@ impl Group {
             if !is_float(value) {
                 continue;
             }
-            if let Some(Some(slot)) = self.histograms.get(step) {
-                if slot.mismatch {
-                    continue;
-                }
+            if self.histograms.get(step).is_some_and(|slot| slot.as_ref().is_some_and(|slot| slot.mismatch)) {
+                continue;
             }
             let first = !self.has_float[step];
             self.has_float[step] = true;
@@ -176,7 +174,7 @@ impl<'a> Evaluator<'a> {
             let labels = group_labels(&track.labels, &aggregate.grouping, aggregate.without);
             let index = numbers.index(labels);
             if index == groups.len() {
-                output.held.take(grid.steps as u64 * 24)?;
+                output.held.take(grid.steps as u64 * 40 + 256)?;
                 groups.push(Group::new(op, grid.steps));
             }
             let group = &mut groups[index];

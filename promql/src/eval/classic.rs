@@ -13,7 +13,7 @@ use crate::engine::EvalError;
 use crate::histogram::{self, NanInput};
 use crate::number::{format_float_label, parse_float};
 use model::{FloatHistogram, Labels};
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 /// One classic histogram: its buckets by upper bound.
 struct Classic {
@@ -121,7 +121,7 @@ impl<'a> Evaluator<'a> {
             classics[number].buckets.push((upper, index));
         }
         for classic in &mut classics {
-            classic.buckets.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+            classic.buckets.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
         }
         let natives = matrix.tracks.iter().enumerate().filter(|(_, track)| !track.histograms.is_empty());
         let natives = natives.map(|(index, track)| (index, by_labels.get(&track.labels).copied())).collect();
@@ -343,7 +343,8 @@ pub(crate) fn bucket_quantile(q: f64, buckets: &mut Vec<Cumulative>) -> (f64, Op
         return (f64::NAN, repair);
     }
     let mut rank = q * observations;
-    let index = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    let index =
+        buckets[..last].partition_point(|bucket| bucket.count.partial_cmp(&rank).is_none_or(Ordering::is_lt));
     let value = if index == last {
         buckets[last - 1].upper
     } else if index == 0 && buckets[0].upper <= 0.0 {

@@ -220,10 +220,8 @@ impl Evaluator<'_> {
         }
         let mut difference = Sparse::<f64>::new(&right);
         self.combine_noted(&mut difference, &left, Operation::Subtraction, name, at)?;
-        if is_counter {
-            if let Some(lost) = self.histograms_lost(histograms, first, last, &left, &right)? {
-                self.combine_noted(&mut difference, &lost, Operation::Addition, name, at)?;
-            }
+        if is_counter && let Some(lost) = self.histograms_lost(histograms, first, last, &left, &right)? {
+            self.combine_noted(&mut difference, &lost, Operation::Addition, name, at)?;
         }
         Some(difference.finish())
     }

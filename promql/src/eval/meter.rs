@@ -28,10 +28,6 @@ impl<'a> Meter<'a> {
         self.read.get()
     }
 
-    pub(crate) fn samples_max(&self) -> u64 {
-        self.samples_max
-    }
-
     pub(crate) fn samples_peak(&self) -> u64 {
         self.samples_peak.get()
     }

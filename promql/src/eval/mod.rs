@@ -20,6 +20,7 @@ pub(crate) mod rate;
 pub(crate) mod scalar;
 pub(crate) mod select;
 pub(crate) mod series;
+pub(crate) mod sliding;
 pub(crate) mod track;
 pub(crate) mod window;
 
@@ -29,7 +30,10 @@ use crate::engine::Features;
 use meter::Meter;
 use model::{Budget, Labels, Queryable};
 use plan::{Kind, Node};
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+};
 use track::{Matrix, Track};
 
 /// The steps of an evaluation: `start`, `start + interval`, ..., `steps` of them.
@@ -106,6 +110,14 @@ impl<'a> Evaluator<'a> {
         add(&mut self.notes.borrow_mut());
     }
 
+    /// Fails if not even one series of so many steps fits into memory.
+    pub(crate) fn check_grid(&self, grid: &Grid) -> Result<(), EvalError> {
+        let bytes = (grid.steps as u64).saturating_mul(16);
+        self.budget.take(bytes)?;
+        self.budget.give(bytes);
+        Ok(())
+    }
+
     /// Fails if the query was cancelled or its time is over.
     pub(crate) fn check(&self) -> Result<(), EvalError> {
         self.budget.check().map_err(EvalError::from)
@@ -142,23 +154,15 @@ impl<'a> Evaluator<'a> {
 
     fn collect(&self, node: &Node, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
         let mut matrix = Matrix::new(self.meter);
-        let mut unique = Unique::default();
-        self.stream(node, grid, &mut |track| {
-            unique.see(&track);
-            matrix.push(track)
-        })?;
-        if self.must_be_unique(node) && unique.has_duplicate() {
-            if node.merges_duplicates() {
-                return self.merged(matrix, grid);
-            }
-            return self.unique(matrix, grid);
+        self.stream(node, grid, &mut |track| matrix.push(track))?;
+        if self.features.delayed_name_removal || !drops_name(node) || !has_duplicates(&matrix.tracks) {
+            return Ok(matrix);
         }
-        Ok(matrix)
-    }
-
-    /// Whether a name may have been dropped here, so that two series may have become one.
-    fn must_be_unique(&self, _node: &Node) -> bool {
-        !self.features.delayed_name_removal
+        if matches!(node.kind, Kind::Negate(_)) {
+            self.merged(matrix, grid)
+        } else {
+            self.unique(matrix, grid)
+        }
     }
 
     /// Hands the series of a vector expression to `sink`, in order.
@@ -225,10 +229,24 @@ impl<'a> Evaluator<'a> {
     }
 }
 
+/// Whether an expression may give several series equal labels by taking their names.
+fn drops_name(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Negate(_) | Kind::Call(_) => true,
+        Kind::Binary(binary) => !binary.op.is_comparison() || binary.return_bool,
+        _ => false,
+    }
+}
+
+fn has_duplicates(tracks: &[Track]) -> bool {
+    let mut seen = HashSet::with_capacity(tracks.len());
+    !tracks.iter().all(|track| seen.insert(&track.labels))
+}
+
 /// Sees whether label sets repeat.
 #[derive(Default)]
 pub(crate) struct Unique {
-    seen: std::collections::HashSet<Labels>,
+    seen: HashSet<Labels>,
     duplicate: bool,
 }
 

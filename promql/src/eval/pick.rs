@@ -121,7 +121,7 @@ impl<'a> Evaluator<'a> {
             self.check()?;
             for step in 0..grid.steps {
                 let value = param.column.get(step);
-                let picked = match op {
+                let picked: Vec<usize> = match op {
                     AggregateOp::LimitRatio => {
                         let ratio = value.clamp(-1.0, 1.0);
                         let in_ratio = |offset: f64| {
@@ -137,12 +137,10 @@ impl<'a> Evaluator<'a> {
                     }
                     _ => self.extremes(aggregate, &matrix.tracks, members, step, to_int64(value)),
                 };
-                for index in picked {
-                    masks[index][step] = true;
-                    if grid.is_instant() {
-                        order_out.push(index);
-                    }
+                if grid.is_instant() {
+                    order_out.extend(&picked);
                 }
+                picked.into_iter().for_each(|index| masks[index][step] = true);
             }
         }
         let mut tracks: Vec<Option<Track>> = matrix.tracks.into_iter().map(Some).collect();

@@ -118,13 +118,6 @@ impl Binary {
     }
 }
 
-impl Node {
-    /// Whether outputs with equal labels are joined here, whatever the query.
-    pub(crate) fn merges_duplicates(&self) -> bool {
-        matches!(self.kind, Kind::Negate(_))
-    }
-}
-
 /// The query's range, milliseconds; `step` is 0 for an instant query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {

@@ -11,6 +11,7 @@ use super::{
     rate::{RateKind, linear_regression},
     scalar::Column,
     series::{Columns, Slice},
+    sliding::{Ends, Sliding},
     track::{Matrix, Out, Track, is_float},
 };
 use crate::annotations::{Operation, Position};
@@ -274,9 +275,7 @@ impl Evaluator<'_> {
             start += interval;
         }
         let inner = Grid::range(start, subquery.reference(grid.end()), interval);
-        if inner.steps as u64 > self.meter.samples_max().saturating_mul(8).max(1 << 24) {
-            return Err(EvalError::TooManySamples);
-        }
+        self.check_grid(&inner)?;
         let matrix = if inner.steps == 0 {
             Matrix::new(self.meter)
         } else if subquery.inner.value_type == crate::ast::ValueType::Scalar {
@@ -336,7 +335,8 @@ impl Evaluator<'_> {
             params: [f64::NAN; 2],
         };
         let fast = histograms.is_empty() && frame.mode == RangeMode::Plain;
-        let mut sliding = if fast { Sliding::new(frame.func, &floats) } else { Sliding::None };
+        let mut sliding =
+            if fast { Sliding::new(frame.func, &floats, frame.length, grid.interval) } else { Sliding::None };
         let (mut widest, mut read) = (0, 0_u64);
         for step in 0..grid.steps {
             let end = reference(step);
@@ -366,7 +366,7 @@ impl Evaluator<'_> {
                 end,
                 time: grid.time(step),
             };
-            if let Some(value) = sliding.value(&ends, &window, self, &call) {
+            if let Some(value) = sliding.value(&ends, &window) {
                 track.floats[step] = value;
             } else {
                 track.set(step, self.over_window(&call, &window)?);
@@ -686,117 +686,6 @@ fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend: f64) -> f
         level = next;
     }
     level
-}
-
-/// The ends of a window in a column: `first..next`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ends {
-    pub(crate) first: usize,
-    pub(crate) next: usize,
-}
-
-impl Ends {
-    /// Moves on to `(start, end]`.
-    #[inline]
-    fn advance(&mut self, times: &[i64], start: i64, end: i64) {
-        while self.next < times.len() && times[self.next] <= end {
-            self.next += 1;
-        }
-        while self.first < self.next && times[self.first] <= start {
-            self.first += 1;
-        }
-    }
-
-    fn range(&self) -> std::ops::Range<usize> {
-        self.first..self.next
-    }
-
-    fn len(&self) -> usize {
-        self.next - self.first
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first == self.next
-    }
-}
-
-/// What is carried from window to window of a series of floats.
-enum Sliding {
-    /// Nothing: every window is looked at as a whole.
-    None,
-    /// Positions at which a counter fell below the one before; of these, those behind the window's first sample.
-    Resets { positions: Vec<u32>, first: usize, next: usize, kind: RateKind },
-    /// Positions of samples that are better than all later ones, best first.
-    Extremes { queue: std::collections::VecDeque<u32>, next: usize, largest: bool },
-}
-
-impl Sliding {
-    fn new(func: WindowFunc, floats: &Slice<'_, f64>) -> Sliding {
-        match func {
-            WindowFunc::Rate(kind) if floats.starts.is_empty() => {
-                let falls = |pair: &[f64]| pair[1] < pair[0];
-                let positions = if kind == RateKind::Delta {
-                    Vec::new()
-                } else {
-                    let pairs = floats.values.windows(2).enumerate();
-                    pairs.filter(|(_, pair)| falls(pair)).map(|(index, _)| index as u32 + 1).collect()
-                };
-                Sliding::Resets { positions, first: 0, next: 0, kind }
-            }
-            WindowFunc::Max | WindowFunc::Min => Sliding::Extremes {
-                queue: std::collections::VecDeque::new(),
-                next: 0,
-                largest: func == WindowFunc::Max,
-            },
-            _ => Sliding::None,
-        }
-    }
-
-    /// The value of the window, if it can be had this way; NaN marks nothing here, [`super::track::ABSENT`] does.
-    #[inline]
-    fn value(
-        &mut self,
-        ends: &Ends,
-        window: &Window<'_>,
-        _evaluator: &Evaluator<'_>,
-        _call: &WindowCall<'_>,
-    ) -> Option<f64> {
-        match self {
-            Sliding::None => None,
-            Sliding::Resets { positions, first, next, kind } => {
-                while *next < positions.len() && (positions[*next] as usize) < ends.next {
-                    *next += 1;
-                }
-                while *first < *next && positions[*first] as usize <= ends.first {
-                    *first += 1;
-                }
-                let resets = positions[*first..*next].iter().map(|position| *position as usize - ends.first);
-                Some(super::rate::float_rate(*kind, window, resets).unwrap_or(super::track::ABSENT))
-            }
-            Sliding::Extremes { queue, next, largest } => {
-                let values = window.floats.values;
-                // Positions are absolute; the window begins at `ends.first`.
-                *next = (*next).max(ends.first);
-                while queue.front().is_some_and(|position| (*position as usize) < ends.first) {
-                    queue.pop_front();
-                }
-                while *next < ends.next {
-                    let value = values[*next - ends.first];
-                    if !value.is_nan() {
-                        while queue.back().is_some_and(|position| {
-                            let kept = values[*position as usize - ends.first];
-                            if *largest { kept < value } else { kept > value }
-                        }) {
-                            queue.pop_back();
-                        }
-                        queue.push_back(*next as u32);
-                    }
-                    *next += 1;
-                }
-                Some(queue.front().map_or(f64::NAN, |position| values[*position as usize - ends.first]))
-            }
-        }
-    }
 }
 
 /// A track as samples again. What is known of counter resets does not hold for them.

@@ -167,6 +167,6 @@ pub(crate) fn fraction(lower: f64, upper: f64, histogram: &FloatHistogram) -> Fr
         count = all.iter().map(|bucket| bucket.count).sum();
         nan_input = count < histogram.count;
     }
-    let at_most = |rank: Option<f64>| rank.filter(|rank| !(*rank > count)).unwrap_or(count);
+    let at_most = |rank: Option<f64>| rank.map_or(count, |rank| if rank > count { count } else { rank });
     Fraction { value: (at_most(high.rank) - at_most(low.rank)) / histogram.count, nan_input }
 }

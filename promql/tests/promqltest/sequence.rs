@@ -125,10 +125,9 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
         Some(rest) => (-1.0, rest),
         None => (1.0, plain.strip_prefix('+').unwrap_or(&plain)),
     };
-    if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        if let Ok(value) = u64::from_str_radix(hex, 16) {
-            return Ok(sign * value as f64);
-        }
+    let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    if let Some(value) = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
+        return Ok(sign * value as f64);
     }
     parse_float(&plain).ok_or_else(|| format!("bad number {text:?}"))
 }
