@@ -1,0 +1,321 @@
+//! A range query has at each step what an instant query has at that time: whatever is carried from step to step must
+//! not show.
+
+use model::{
+    Budget, Clock, CounterResetHint, FloatHistogram, LabelQuery, Labels, Matcher, QueryError, Queryable,
+    STALE_NAN, Samples, SelectRequest, Series, SeriesSet, Span, TimestampMs,
+};
+use promql::{Engine, EngineOptions, Features, ParserOptions, Point, QueryOptions, Value};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(0)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Xorshift: the seed is the test.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+struct Store(Vec<Series>);
+
+fn histogram(scale: f64, hint: CounterResetHint) -> Arc<FloatHistogram> {
+    Arc::new(FloatHistogram {
+        counter_reset_hint: hint,
+        count: 6.0 * scale,
+        sum: 9.5 * scale,
+        zero_threshold: 0.001,
+        zero_count: scale,
+        positive_spans: vec![Span { offset: 0, length: 2 }, Span { offset: 1, length: 1 }],
+        positive_buckets: vec![2.0 * scale, scale, 2.0 * scale],
+        ..FloatHistogram::default()
+    })
+}
+
+fn samples(dice: &mut Dice, kind: u64) -> Samples {
+    let mut samples = Samples::default();
+    let (mut time, mut value) = (dice.below(30_000) as i64, 0.0);
+    while time < 3_600_000 {
+        value = if dice.below(20) == 0 { 0.0 } else { value + dice.below(50) as f64 / 4.0 };
+        let float = match dice.below(60) {
+            0 => STALE_NAN,
+            1 if kind == 1 => f64::NAN,
+            2 if kind == 1 => f64::INFINITY,
+            _ if kind == 1 => dice.below(2000) as f64 - 1000.0,
+            _ => value,
+        };
+        if kind == 2 && dice.below(40) != 0 {
+            let position = samples.timestamps.len() as u32;
+            samples.histograms.push((position, histogram(1.0 + value, CounterResetHint::Unknown)));
+            samples.floats.push(0.0);
+        } else {
+            samples.floats.push(float);
+        }
+        samples.timestamps.push(time);
+        time += 5_000 + dice.below(15_000) as i64 * (1 + 20 * u64::from(dice.below(25) == 0) as i64);
+    }
+    samples
+}
+
+impl Store {
+    fn new(seed: u64) -> Store {
+        let mut dice = Dice(seed);
+        let mut all = BTreeMap::new();
+        for (name, kind, count) in [("c_total", 0, 6), ("g", 1, 6), ("h", 2, 3), ("b_bucket", 0, 8)] {
+            for number in 0..count {
+                let le = ["0.1", "1", "5", "+Inf"][number % 4];
+                let le = if name == "b_bucket" { le } else { "" };
+                let pairs = [
+                    ("__name__", name),
+                    ("le", le),
+                    ("x", ["a", "b"][number % 2]),
+                    ("y", &number.to_string()),
+                ];
+                all.insert(Labels::from_pairs(pairs), samples(&mut dice, kind));
+            }
+        }
+        Store(all.into_iter().map(|(labels, samples)| Series { labels, samples }).collect())
+    }
+}
+
+fn matches(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
+}
+
+impl Queryable for Store {
+    fn select<'a>(
+        &'a self,
+        request: &SelectRequest,
+        _budget: &'a Budget,
+    ) -> Result<SeriesSet<'a>, QueryError> {
+        let request = request.clone();
+        let found = self.0.iter().filter(|series| matches(&series.labels, &request.matchers));
+        let cut = |series: &Series| {
+            let all = &series.samples;
+            let first = all.timestamps.partition_point(|time| *time < request.start.0);
+            let next = all.timestamps.partition_point(|time| *time <= request.end.0);
+            let inside = |position: u32| (first..next).contains(&(position as usize));
+            let histograms = all.histograms.iter().filter(|(position, _)| inside(*position));
+            Ok(Series {
+                labels: series.labels.clone(),
+                samples: Samples {
+                    timestamps: all.timestamps[first..next].to_vec(),
+                    floats: all.floats[first..next].to_vec(),
+                    histograms: histograms.map(|(p, h)| (p - first as u32, Arc::clone(h))).collect(),
+                    start_timestamps: Vec::new(),
+                },
+            })
+        };
+        Ok(Box::new(found.map(cut).collect::<Vec<_>>().into_iter()))
+    }
+
+    fn label_names(&self, _query: &LabelQuery, _budget: &Budget) -> Result<Vec<String>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(
+        &self,
+        _name: &str,
+        _query: &LabelQuery,
+        _budget: &Budget,
+    ) -> Result<Vec<String>, QueryError> {
+        Ok(Vec::new())
+    }
+}
+
+const QUERIES: &[&str] = &[
+    "c_total",
+    "h",
+    "g offset 3m",
+    "c_total @ 1800",
+    "rate(c_total[2m])",
+    "rate(c_total[30m])",
+    "increase(c_total[7m] offset 1m)",
+    "delta(g[5m])",
+    "irate(c_total[3m])",
+    "idelta(g[3m])",
+    "rate(h[10m])",
+    "increase(h[3m])",
+    "rate(c_total[4m] anchored)",
+    "increase(c_total[4m] smoothed)",
+    "g smoothed",
+    "resets(c_total[20m])",
+    "changes(g[9m])",
+    "sum_over_time(c_total[25m])",
+    "sum_over_time(g[25m])",
+    "avg_over_time(c_total[40m])",
+    "avg_over_time(h[6m])",
+    "min_over_time(g[11m])",
+    "max_over_time(g[33m])",
+    "stddev_over_time(c_total[10m])",
+    "quantile_over_time(0.3, g[13m])",
+    "mad_over_time(c_total[13m])",
+    "count_over_time(h[5m])",
+    "present_over_time(g[1m])",
+    "absent_over_time(g{y=\"1\"}[30s])",
+    "last_over_time(h[7m])",
+    "first_over_time(c_total[7m])",
+    "ts_of_max_over_time(g[12m])",
+    "deriv(c_total[10m])",
+    "predict_linear(c_total[10m], 600)",
+    "double_exponential_smoothing(c_total[10m], 0.3, 0.6)",
+    "timestamp(c_total)",
+    "timestamp(c_total * 2)",
+    "absent(g{y=\"1\"})",
+    "sum by (x) (c_total)",
+    "sum(h)",
+    "avg without (y) (rate(c_total[5m]))",
+    "stdvar by (x) (c_total)",
+    "min(g)",
+    "max by (x) (g)",
+    "count(h) by (x)",
+    "group(g)",
+    "quantile by (x) (0.7, c_total)",
+    "topk by (x) (2, c_total)",
+    "bottomk(3, c_total)",
+    "limitk(4, c_total)",
+    "limit_ratio(-0.5, c_total)",
+    "count_values by (x) (\"v\", round(c_total, 50))",
+    "histogram_quantile(0.6, rate(b_bucket[5m]))",
+    "histogram_fraction(0.2, 4, b_bucket)",
+    "histogram_quantile(0.9, h)",
+    "histogram_count(rate(h[5m]))",
+    "c_total + on (x, y) g",
+    "c_total / ignoring (y) group_left () sum by (x) (c_total)",
+    "c_total > bool 30",
+    "g < 0",
+    "30 < g",
+    "c_total and on (y) (g > 0)",
+    "g or c_total",
+    "c_total unless on (y) (g > 0)",
+    "c_total + on (y) fill (0) (g > 0)",
+    "h * 2",
+    "h / on (x, y) c_total",
+    "h + h",
+    "-g",
+    "clamp(g, -100, 100)",
+    "round(g, 7)",
+    "sgn(g)",
+    "day_of_week(c_total * 86400)",
+    "scalar(g{y=\"2\"}) + c_total",
+    "vector(time())",
+    "label_replace(c_total, \"z\", \"$1-$2\", \"y\", \"(.)(.*)\")",
+    "label_join(c_total, \"z\", \"/\", \"x\", \"y\")",
+    "max_over_time(rate(c_total[2m])[15m:30s])",
+    "avg_over_time((c_total > 10)[20m:7s] offset 2m)",
+    "sum(rate(c_total[5m])) / count(c_total)",
+    "time() % 100 > bool 50",
+    "minute()",
+];
+
+fn engine(delayed_name_removal: bool) -> Engine {
+    Engine::new(EngineOptions {
+        features: Features { delayed_name_removal, ..Features::default() },
+        parser: ParserOptions::all_features(),
+        ..EngineOptions::default()
+    })
+}
+
+fn budget() -> Budget {
+    Budget::new(Arc::new(Still), Duration::from_secs(60), 1 << 30)
+}
+
+fn close(a: f64, b: f64) -> bool {
+    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-3)
+}
+
+fn same(a: &Point, b: &Point) -> bool {
+    match (a, b) {
+        (Point::Float(a), Point::Float(b)) => close(*a, *b),
+        (Point::Histogram(a), Point::Histogram(b)) => {
+            close(a.count, b.count) && close(a.sum, b.sum) && a.positive_spans == b.positive_spans
+        }
+        _ => false,
+    }
+}
+
+/// What each series has at a time.
+type AtTime = BTreeMap<Labels, Point>;
+
+fn instant(engine: &Engine, store: &Store, query: &str, time: i64) -> Result<AtTime, String> {
+    let answer = engine.instant(store, query, time, &budget(), QueryOptions::default());
+    match answer.map_err(|error| error.to_string())?.value {
+        Value::Vector(samples) => Ok(samples.into_iter().map(|s| (s.labels, s.value)).collect()),
+        Value::Scalar(value) => Ok(AtTime::from([(Labels::empty(), Point::Float(value))])),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn check(engine: &Engine, store: &Store, query: &str, seed: u64) {
+    let (start, end, step) = (120_000, 3_700_000, 61_000);
+    let range = engine.range(store, query, start, end, step, &budget(), QueryOptions::default());
+    let range = range.unwrap_or_else(|error| panic!("{query} (seed {seed}): {error}"));
+    let Value::Matrix(series) = range.value else { panic!("{query}: no matrix") };
+    let mut steps: BTreeMap<i64, AtTime> = BTreeMap::new();
+    for s in &series {
+        let floats = s.floats.iter().map(|(time, value)| (*time, Point::Float(*value)));
+        let histograms = s.histograms.iter().map(|(time, h)| (*time, Point::Histogram(Arc::clone(h))));
+        for (time, point) in floats.chain(histograms) {
+            steps.entry(time).or_default().insert(s.labels.clone(), point);
+        }
+    }
+    for time in (start..=end).step_by(step as usize) {
+        let expected = instant(engine, store, query, time).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let got = steps.remove(&time).unwrap_or_default();
+        let equal = expected.len() == got.len()
+            && expected.iter().zip(&got).all(|((a, x), (b, y))| a == b && same(x, y));
+        assert!(equal, "{query} at {time} (seed {seed}):\n instant {expected:?}\n range   {got:?}");
+    }
+}
+
+#[test]
+fn a_step_of_a_range_is_an_instant() {
+    for seed in [3053, 77, 424_242] {
+        let store = Store::new(seed);
+        QUERIES.iter().for_each(|query| check(&engine(false), &store, query, seed));
+        QUERIES.iter().for_each(|query| check(&engine(true), &store, query, seed));
+    }
+}
+
+#[test]
+fn a_deep_tree_fits_into_a_small_stack() {
+    let small = std::thread::Builder::new().stack_size(2 << 20);
+    let run = || {
+        let (store, engine) = (Store::new(1), engine(false));
+        let calls = format!("{}g{}", "abs(".repeat(490), ")".repeat(490));
+        let sums = format!("{}g{}", "sum(".repeat(490), ")".repeat(490));
+        let adds = format!("g{}", " + g".repeat(490));
+        [calls, sums, adds].map(|query| instant(&engine, &store, &query, 1_800_000).is_ok())
+    };
+    let done = small.spawn(run).expect("a thread starts").join().expect("the stack is deep enough");
+    assert_eq!(done, [true, true, true]);
+}
+
+#[test]
+fn a_grid_that_cannot_fit_is_refused_before_memory_is_spent() {
+    let (store, engine) = (Store::new(1), engine(false));
+    let error = instant(&engine, &store, "max_over_time(g[100y:1ms])", 1_800_000).unwrap_err();
+    assert!(error.contains("bytes of memory"), "{error}");
+}
+
+#[test]
+fn too_many_samples_are_refused_with_prometheus_text() {
+    let engine = Engine::new(EngineOptions { samples_max: 10, ..EngineOptions::default() });
+    let error = instant(&engine, &Store::new(1), "{__name__=~\".+\"}", 1_800_000).unwrap_err();
+    assert_eq!(error, "query processing would load too many samples into memory in query execution");
+}
