@@ -13,6 +13,8 @@ pub use negotiation::{BodyFormat, FormatError};
 pub use protobuf::{ProtobufEntry, ProtobufParser, ProtobufSample};
 pub use text::{Dialect, TextParser};
 
+pub(crate) use text::BoundLabel;
+
 pub(crate) use negotiation::accept_header;
 pub(crate) use number::parse_value;
 pub(crate) use quote::{quote, shorten};

@@ -432,16 +432,43 @@ fn kind_of(text: &[u8], dialect: Dialect) -> Option<MetricKind> {
     })
 }
 
+/// A label that holds a bound, which is written as a float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BoundLabel {
+    Le,
+    Quantile,
+}
+
+impl BoundLabel {
+    /// The one of a family of this kind.
+    #[inline]
+    pub(crate) fn of_kind(kind: MetricKind) -> Option<BoundLabel> {
+        match kind {
+            MetricKind::Histogram | MetricKind::GaugeHistogram => Some(BoundLabel::Le),
+            MetricKind::Summary => Some(BoundLabel::Quantile),
+            _ => None,
+        }
+    }
+
+    /// The one of this name.
+    pub(crate) fn of_name(name: &str) -> Option<BoundLabel> {
+        match name {
+            "le" => Some(BoundLabel::Le),
+            "quantile" => Some(BoundLabel::Quantile),
+            _ => None,
+        }
+    }
+}
+
 /// Writes the bound of a bucket or the quantile of a summary as a float, so that `1` and `1.0` are one series.
 pub(crate) fn normalize_bound<'a>(kind: MetricKind, name: &str, value: Cow<'a, str>) -> Cow<'a, str> {
-    let bound = match kind {
-        MetricKind::Histogram | MetricKind::GaugeHistogram => name == "le",
-        MetricKind::Summary => name == "quantile",
-        _ => false,
-    };
+    let bound = BoundLabel::of_kind(kind);
+    if bound.is_none() || bound != BoundLabel::of_name(name) {
+        return value;
+    }
     match parse_go(value.as_bytes()) {
-        Ok(number) if bound => Cow::Owned(format_openmetrics(number)),
-        _ => value,
+        Ok(number) => Cow::Owned(format_openmetrics(number)),
+        Err(_) => value,
     }
 }
 

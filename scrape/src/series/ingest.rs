@@ -1,9 +1,10 @@
 //! A body becomes cells.
 
-use super::lines::{LineId, LineKind, NO_LINE};
+use super::lines::{Bound, LineId, LineKind, NO_LINE};
 use super::{MetricMetadata, SeriesCache};
 use crate::exposition::{
-    BodyFormat, Dialect, Entry, MetricKind, ProtobufEntry, ProtobufParser, TextParser, parse_value,
+    BodyFormat, BoundLabel, Dialect, Entry, MetricKind, ProtobufEntry, ProtobufParser, TextParser,
+    parse_value,
 };
 use model::{SlotId, TimestampMs, Value};
 use std::collections::HashMap;
@@ -140,7 +141,9 @@ impl Run<'_> {
         let mut at = 0;
         let mut expected = self.cache.lines.first();
         loop {
-            while let Some((end, line_kind, id)) = self.expected_line(body, at, expected) {
+            while let Some((end, line_kind, id)) =
+                self.expected_line(body, at, expected, BoundLabel::of_kind(kind))
+            {
                 match line_kind {
                     LineKind::Series(_) | LineKind::Dropped => {
                         let Some((value, timestamp, next)) = plain_sample(body, end, dialect) else { break };
@@ -167,17 +170,7 @@ impl Run<'_> {
             at = parser.position();
             let id = match entry {
                 Entry::Sample { value, timestamp } => {
-                    let text = parser.series();
-                    let id = match self.cache.lines.find(text) {
-                        Ok(id) => id,
-                        Err(hash) => {
-                            let line_kind = self
-                                .cache
-                                .kind_of_series(parser.name(), parser.labels())
-                                .map_err(|error| error.to_string())?;
-                            self.add(hash, text, line_kind)?
-                        }
-                    };
+                    let id = self.series_line(&parser, BoundLabel::of_kind(kind))?;
                     let line_kind = self.cache.lines.get(id).map_or(LineKind::Dropped, |line| line.kind);
                     self.sample(id, line_kind, Value::Float(value), timestamp);
                     id
@@ -195,10 +188,39 @@ impl Run<'_> {
         }
     }
 
+    /// The line of the parser's present series, read anew if it is new or the `TYPE` before it has changed.
+    fn series_line(&mut self, parser: &TextParser<'_>, bound: Option<BoundLabel>) -> Result<LineId, String> {
+        let text = parser.series();
+        let found = self.cache.lines.find(text);
+        let known =
+            found.ok().filter(|id| self.cache.lines.get(*id).is_some_and(|line| line.bound.holds(bound)));
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let read = self.cache.kind_of_series(parser.name(), parser.labels());
+        let kind = read.map_err(|error| error.to_string())?;
+        let id = match found {
+            Ok(id) => id,
+            Err(hash) => self.add(hash, text, kind)?,
+        };
+        let bounded = parser.labels().any(|(name, _)| BoundLabel::of_name(&name).is_some());
+        if let Some(line) = self.cache.lines.get_mut(id) {
+            line.kind = kind;
+            line.bound = if bounded { Bound::Label(bound) } else { Bound::Any };
+        }
+        Ok(id)
+    }
+
     /// The expected line, if it stands here: where it ends and what it is.
     #[inline]
-    fn expected_line(&self, body: &[u8], at: usize, expected: LineId) -> Option<(usize, LineKind, LineId)> {
-        let line = self.cache.lines.get(expected)?;
+    fn expected_line(
+        &self,
+        body: &[u8],
+        at: usize,
+        expected: LineId,
+        bound: Option<BoundLabel>,
+    ) -> Option<(usize, LineKind, LineId)> {
+        let line = self.cache.lines.get(expected).filter(|line| line.bound.holds(bound))?;
         let text = self.cache.lines.text(line);
         body[at..].starts_with(text).then_some((at + text.len(), line.kind, expected))
     }

@@ -7,7 +7,7 @@
 //! arena   # TYPE a gauge⏎a{x="1"}a{x="2"}...          lines[i] = (place in arena, what it is, when seen, next)
 //! ```
 
-use crate::exposition::MetricKind;
+use crate::exposition::{BoundLabel, MetricKind};
 use model::SlotId;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -62,6 +62,28 @@ pub(crate) struct Line {
     /// The scrape that saw it last.
     pub(crate) seen: u32,
     pub(crate) kind: LineKind,
+    /// The label that was taken for a bound when the line was read, if another `TYPE` could have made a difference.
+    pub(crate) bound: Bound,
+}
+
+/// How the bound in a series' text was read, which depends on the `TYPE` line before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// The text has neither `le` nor `quantile`.
+    Any,
+    /// It has, and this one of them is a bound.
+    Label(Option<BoundLabel>),
+}
+
+impl Bound {
+    /// Whether the line means the same where `label` is a bound.
+    #[inline]
+    pub(crate) fn holds(self, label: Option<BoundLabel>) -> bool {
+        match self {
+            Bound::Any => true,
+            Bound::Label(read) => read == label,
+        }
+    }
 }
 
 /// All lines of a target.
@@ -124,7 +146,7 @@ impl Lines {
         start.checked_add(length)?;
         let id = LineId::try_from(self.lines.len()).ok().filter(|id| *id != NO_LINE)?;
         self.arena.extend_from_slice(text);
-        self.lines.push(Line { start, length, next: NO_LINE, seen, kind });
+        self.lines.push(Line { start, length, next: NO_LINE, seen, kind, bound: Bound::Any });
         self.index.insert(hash, id);
         Some(id)
     }
@@ -146,6 +168,9 @@ impl Lines {
             let text = self.text(line);
             if let Err(hash) = lines.find(text) {
                 moved[old] = lines.add(hash, text, kind, line.seen).unwrap_or(NO_LINE);
+            }
+            if let Some(new) = lines.get_mut(moved[old]) {
+                new.bound = line.bound;
             }
         }
         let new_id = |old: LineId| moved.get(old as usize).copied().unwrap_or(NO_LINE);

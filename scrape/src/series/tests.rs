@@ -206,3 +206,34 @@ fn every_line_of_a_real_exporter_gives_the_same_the_second_time() {
     assert_eq!((first.scraped, second.series_added), (second.scraped, 0));
     println!("{} samples of node_exporter", first.scraped);
 }
+
+/// Everything that a body says, whatever its slots.
+fn meaning(cache: &SeriesCache, found: &Ingested) -> (Vec<String>, Vec<String>, Option<String>, u64, u64) {
+    let timed =
+        found.timed.iter().map(|s| format!("{} {} {}", show(cache, s.slot, &s.value), s.timestamp, s.late));
+    (cells(cache, found), timed.collect(), found.error.clone(), found.scraped, found.duplicates)
+}
+
+/// A line of a body: mostly a sample, sometimes something else, rarely something broken.
+fn line() -> impl proptest::strategy::Strategy<Value = String> {
+    let sample = "(a|b|ab|a\\{x=\"1\"\\}|a\\{x=\"1\",y=\"2\"\\}|a\\{y=\"2\",x=\"1\"\\}|b_bucket\\{le=\"1\"\\}) ?\
+                  ( 1| 2.5| 1e3| 1 5| 2 7| 2 4000| NaN|  3|\t4|\\{z=\"1\"\\} 1)\n";
+    let other = "(# TYPE b (histogram|gauge)|# HELP a [bc]|# c|)\n";
+    proptest::prop_oneof![30 => sample, 10 => other, 1 => "(a\\{|b x|a 1 x|b 1 99999999999999)\n"]
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_a_body_means_does_not_depend_on_the_bodies_before(
+        bodies in proptest::collection::vec(proptest::collection::vec(line(), 0..12), 1..8)
+    ) {
+        let mut warm = cache(|_| {});
+        for body in bodies {
+            let body = body.concat();
+            let mut cold = cache(|_| {});
+            let expected = scrape(&mut cold, &body);
+            let found = scrape(&mut warm, &body);
+            proptest::prop_assert_eq!(meaning(&warm, &found), meaning(&cold, &expected), "{}", body);
+        }
+    }
+}
