@@ -215,7 +215,8 @@ impl State {
         let (timestamp, whole) = (row.timestamp, row.slot.is_some());
         let mut present = ColumnSet::default();
         let mut cells = gather(&row, &new_columns, &mut present, result);
-        let source = self.source(id).map(Arc::clone).ok_or_else(|| StateError::Io("a source vanished".into()))?;
+        let source =
+            self.source(id).map(Arc::clone).ok_or_else(|| StateError::Io("a source vanished".into()))?;
         if !row.new_series.is_empty() || !cells.histograms.is_empty() {
             drop_doubles(&mut cells, &source, timestamp, result);
         }
@@ -269,7 +270,8 @@ impl State {
         let sum = hash_of(&cells, timestamp, source);
         if timestamp < source.newest {
             let mut index = self.index.write().expect("no holder panics");
-            let columns = cells.floats.iter().map(|(c, _)| *c).chain(cells.histograms.iter().map(|(c, _)| *c));
+            let columns =
+                cells.floats.iter().map(|(c, _)| *c).chain(cells.histograms.iter().map(|(c, _)| *c));
             for series in columns.map(|column| source.columns.series[column as usize]) {
                 if let Some(record) = index.get_mut(series)
                     && timestamp.0 < record.first
@@ -393,13 +395,7 @@ impl State {
         Ok(())
     }
 
-    fn offender(
-        &self,
-        rejection: Rejection,
-        source: &Source,
-        column: u32,
-        timestamp: TimestampMs,
-    ) -> String {
+    fn offender(&self, rejection: Rejection, source: &Source, column: u32, timestamp: TimestampMs) -> String {
         let index = self.index.read().expect("no holder panics");
         let record = index.get(source.columns.series[column as usize]);
         let labels = record.map(|record| index.labels_of(record)).unwrap_or_default();

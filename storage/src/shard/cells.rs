@@ -201,8 +201,7 @@ impl RowCells {
             }
         }
         for (column, value) in &self.histograms {
-            sum =
-                sum.wrapping_add(hash::cell(series_hashes[*column as usize], key, histogram_bits(value)));
+            sum = sum.wrapping_add(hash::cell(series_hashes[*column as usize], key, histogram_bits(value)));
         }
         sum
     }

@@ -236,7 +236,8 @@ impl State {
         let Some(bytes) = kv.get(Family::Meta, keys::META)? else { return Ok(state) };
         let meta = MetaRecord::decode(&bytes).map_err(corrupt)?;
         if meta.shard != shard {
-            let text = format!("the directory holds shard {}, not {shard}; check where it was moved", meta.shard);
+            let text =
+                format!("the directory holds shard {}, not {shard}; check where it was moved", meta.shard);
             return Err(StateError::Corrupt(text));
         }
         state.fill(&*kv, meta)?;
@@ -281,9 +282,8 @@ impl State {
         index.reserve_to(meta.next_series);
         let mut sources = vec![None; meta.next_source as usize];
         for (id, bytes) in records {
-            let mut source =
-                Source::decode(id, &bytes, |series| index.get(series).map(|record| record.hash))
-                    .map_err(corrupt)?;
+            let mut source = Source::decode(id, &bytes, |series| index.get(series).map(|record| record.hash))
+                .map_err(corrupt)?;
             for (column, series) in (0_u32..).zip(&source.columns.series) {
                 if let Some(record) = index.get_mut(*series) {
                     record.column = column;
@@ -380,8 +380,7 @@ pub(crate) fn read_windows(kv: &dyn KvRead, source: &Source) -> Result<Vec<Arc<W
             entry.1.push(value);
         }
     }
-    let column_of: BTreeMap<u32, u32> =
-        source.columns.series.iter().copied().zip(0_u32..).collect();
+    let column_of: BTreeMap<u32, u32> = source.columns.series.iter().copied().zip(0_u32..).collect();
     let mut windows = Vec::new();
     for ((partition, late), (head, groups)) in found {
         let head = head.ok_or(StateError::Corrupt("open window without a head".into()))?;

@@ -8,7 +8,7 @@
 //!        │ version │ packing   │ length of each column  │ column 0 │ column 1 │        packing 1: zstd from here on
 //!        └─────────┴───────────┴────────────────────────┴──────────┴──────────┴─ ─
 //! column ┌───────┬─────────────────────────────┬────────────┬─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ┐
-//!        │ flags │ bitmap of rows with a float │ PFOR block │ count, rows, histograms 
+//!        │ flags │ bitmap of rows with a float │ PFOR block │ count, rows, histograms
 //!        └───────┴─────────────────────────────┴────────────┴─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ┘
 //! ```
 //!
@@ -141,9 +141,8 @@ impl Column {
         let flags = reader.byte()?;
         if flags & BITMAP != 0 {
             let bitmap = reader.take(rows.div_ceil(8))?;
-            self.float_rows.extend(
-                (0..rows as u32).filter(|row| bitmap[*row as usize / 8] >> (row % 8) & 1 == 1),
-            );
+            self.float_rows
+                .extend((0..rows as u32).filter(|row| bitmap[*row as usize / 8] >> (row % 8) & 1 == 1));
         } else if flags & NO_FLOAT == 0 {
             self.float_rows.extend(0..rows as u32);
         }

@@ -237,9 +237,7 @@ pub enum Rejection {
 
 impl Rejection {
     fn from_byte(byte: u8) -> Option<Rejection> {
-        use Rejection::{
-            BadLabels, Duplicate, OutOfBounds, OutOfOrder, TooFarAhead, TooManySeries, TooOld,
-        };
+        use Rejection::{BadLabels, Duplicate, OutOfBounds, OutOfOrder, TooFarAhead, TooManySeries, TooOld};
         [OutOfOrder, TooOld, Duplicate, TooFarAhead, OutOfBounds, TooManySeries, BadLabels]
             .into_iter()
             .find(|r| *r as u8 == byte)

@@ -269,15 +269,7 @@ impl Index {
         let mut index = Index::default();
         for (id, record) in self.iter().filter(|(id, _)| !gone.contains(*id)) {
             let labels = self.labels_of(record);
-            index.add_at(
-                id,
-                record.source,
-                record.hash,
-                &labels,
-                record.column,
-                record.first,
-                record.last,
-            );
+            index.add_at(id, record.source, record.hash, &labels, record.column, record.first, record.last);
         }
         index.reserve_to(self.next_id());
         index
@@ -335,7 +327,9 @@ mod tests {
 
     fn index() -> Index {
         let mut index = Index::default();
-        for (i, (name, job)) in [("up", "a"), ("up", "b"), ("down", "a"), ("left", "")].into_iter().enumerate() {
+        for (i, (name, job)) in
+            [("up", "a"), ("up", "b"), ("down", "a"), ("left", "")].into_iter().enumerate()
+        {
             let labels = Labels::from_pairs([("__name__", name), ("job", job)]);
             index.add(0, labels.stable_hash(), &labels, i as u32, 0, ACTIVE);
         }

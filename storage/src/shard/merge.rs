@@ -29,9 +29,7 @@ const MERGED_ROWS_MAX: u64 = 1 << 16;
 impl State {
     /// Notes which partitions are over and in pieces.
     pub(crate) fn find_merges(&mut self, time: TimestampMs) {
-        let over = |partition: i64| {
-            TimestampMs(partition.saturating_add(PARTITION_MS)).plus(SETTLED) <= time
-        };
+        let over = |partition: i64| TimestampMs(partition.saturating_add(PARTITION_MS)).plus(SETTLED) <= time;
         let mut found: BTreeSet<(i64, SourceId)> = BTreeSet::new();
         for source in self.sources.iter().flatten() {
             for pair in source.chunks.windows(2) {
@@ -85,12 +83,11 @@ impl State {
 
     fn merged(&self, parts: &[ChunkRef]) -> Result<Chunk, ReadError> {
         let heads = parts.iter().map(|p| self.cache.head(&*self.kv, p)).collect::<Result<Vec<_>, _>>()?;
-        let timestamps: BTreeSet<i64> = heads.iter().flat_map(|head| head.timestamps.iter().copied()).collect();
+        let timestamps: BTreeSet<i64> =
+            heads.iter().flat_map(|head| head.timestamps.iter().copied()).collect();
         let series: BTreeSet<u32> = heads.iter().flat_map(|head| head.series.iter().copied()).collect();
-        let head = ChunkHead {
-            timestamps: timestamps.into_iter().collect(),
-            series: series.into_iter().collect(),
-        };
+        let head =
+            ChunkHead { timestamps: timestamps.into_iter().collect(), series: series.into_iter().collect() };
         // Where the rows of each part are in the whole.
         let rows: Vec<Vec<u32>> = heads
             .iter()

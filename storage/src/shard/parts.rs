@@ -5,7 +5,7 @@
 
 use super::view::{PartsIter, ShardView, limited};
 use model::{
-    Budget, Labels, LabelQuery, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId,
+    Budget, LabelQuery, Labels, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId,
     is_stale_nan,
 };
 use std::collections::BTreeSet;

@@ -30,7 +30,9 @@ impl State {
     /// Seals what the last row of a source made due.
     pub(crate) fn seal_due(&mut self, id: SourceId) -> Result<(), StateError> {
         while let Some((at, keep)) = self.source(id).and_then(|source| due(source)) {
+            self.dirty.insert(id);
             self.seal(id, at, keep)?;
+            self.settle(id);
         }
         Ok(())
     }
@@ -221,10 +223,8 @@ fn drop_idle(source: &mut Source, index: &mut Index, whole: bool) -> Vec<u32> {
         IDLE_WHOLE
     };
     let horizon = source.newest.minus(idle).0;
-    let gone: Vec<u32> = silent
-        .into_iter()
-        .filter(|column| source.columns.sealed_last[*column as usize] <= horizon)
-        .collect();
+    let gone: Vec<u32> =
+        silent.into_iter().filter(|column| source.columns.sealed_last[*column as usize] <= horizon).collect();
     if gone.is_empty() { Vec::new() } else { drop_columns(source, index, &gone) }
 }
 

@@ -38,11 +38,7 @@ impl SegmentHead {
         if reader.byte()? != COMMAND_VERSION || reader.byte()? != KIND_SEGMENT {
             return Err(Malformed("segment: unknown version or kind"));
         }
-        Ok(SegmentHead {
-            term: read_term(reader)?,
-            time: TimestampMs(reader.i64()?),
-            rows: reader.count()?,
-        })
+        Ok(SegmentHead { term: read_term(reader)?, time: TimestampMs(reader.i64()?), rows: reader.count()? })
     }
 }
 

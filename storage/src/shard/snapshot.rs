@@ -28,7 +28,7 @@ use std::{
 use xxhash_rust::xxh3::Xxh3;
 
 const VERSION: u8 = 1;
-/// Bytes received before they are made durable, and bytes of one batch.
+/// Bytes received before they are made durable (so is every complete part), and bytes of one batch.
 const BATCH_BYTES: usize = 16 << 20;
 /// The longest manifest that is read.
 const MANIFEST_BYTES_MAX: usize = 16 << 20;
@@ -44,7 +44,9 @@ fn side_dir(dir: &Path) -> PathBuf {
 
 fn applied_of(kv: &dyn KvRead) -> Result<Applied, StateError> {
     let meta = kv.get(Family::Meta, keys::META)?;
-    meta.map_or(Ok(Applied::default()), |bytes| MetaRecord::decode(&bytes).map(|m| m.applied).map_err(corrupt))
+    meta.map_or(Ok(Applied::default()), |bytes| {
+        MetaRecord::decode(&bytes).map(|m| m.applied).map_err(corrupt)
+    })
 }
 
 /// The store in force. Where a crash left two, the one that is further goes on and the other is removed.
@@ -62,11 +64,8 @@ pub(crate) fn settle_directories(dir: &Path, engine: &dyn KvEngine) -> Result<Pa
         kv.close();
         Ok(applied)
     };
-    let (keep, drop) = if applied(&first)?.log_id >= applied(&second)?.log_id {
-        (first, second)
-    } else {
-        (second, first)
-    };
+    let (keep, drop) =
+        if applied(&first)?.log_id >= applied(&second)?.log_id { (first, second) } else { (second, first) };
     engine.remove(&drop)?;
     Ok(keep)
 }
@@ -302,7 +301,9 @@ impl Sink {
         let manifest = Manifest::decode(bytes).map_err(corrupt)?;
         let well_formed = manifest.parts.iter().enumerate().all(|(i, p)| (i == 0) == p.partition.is_none());
         if manifest.shard != shard || manifest.parts.is_empty() || !well_formed {
-            return Err(StateError::Corrupt("snapshot manifest: of another shard, or without a state".into()));
+            return Err(StateError::Corrupt(
+                "snapshot manifest: of another shard, or without a state".into(),
+            ));
         }
         let own_meta = {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);
@@ -442,7 +443,7 @@ impl SnapshotSink for Sink {
         self.side.write(&batch)?;
         *received = end;
         self.unsynced += data.len();
-        if self.unsynced > BATCH_BYTES {
+        if self.unsynced > BATCH_BYTES || end == head.length {
             self.side.flush_sync()?;
             self.unsynced = 0;
         }

@@ -124,9 +124,8 @@ impl Source {
 
     /// Replaces the set of live columns.
     pub(crate) fn set_live(&mut self, live: ColumnSet) {
-        self.live_hash = live
-            .iter()
-            .fold(0_u64, |sum, column| sum.wrapping_add(self.columns.hashes[column as usize]));
+        self.live_hash =
+            live.iter().fold(0_u64, |sum, column| sum.wrapping_add(self.columns.hashes[column as usize]));
         self.live = live;
     }
 

@@ -92,12 +92,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(
-        shard: ShardId,
-        kv: Arc<dyn Kv>,
-        cache: Arc<ChunkCache>,
-        directory: PathBuf,
-    ) -> State {
+    pub(crate) fn new(shard: ShardId, kv: Arc<dyn Kv>, cache: Arc<ChunkCache>, directory: PathBuf) -> State {
         State {
             shard,
             directory,

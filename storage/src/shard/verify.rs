@@ -102,10 +102,9 @@ fn check_store(kv: &Arc<dyn Kv>, data: &Path) -> Result<CheckReport, StateError>
                     entry.0 = entry.0.wrapping_add(sum);
                     entry.1 += samples;
                 }
-                Err(error) => report.problems.push(format!(
-                    "chunk of {:?}, partition {}: {error}",
-                    source.key, chunk.name.partition
-                )),
+                Err(error) => report
+                    .problems
+                    .push(format!("chunk of {:?}, partition {}: {error}", source.key, chunk.name.partition)),
             }
         }
     }
@@ -119,9 +118,8 @@ fn check_store(kv: &Arc<dyn Kv>, data: &Path) -> Result<CheckReport, StateError>
         }
     }
     report.samples = sums.values().map(|(_, samples)| samples).sum();
-    state.partitions_hash = sums
-        .iter()
-        .fold(0, |all: u128, (start, (sum, _))| all.wrapping_add(hash::partition(*start, *sum)));
+    state.partitions_hash =
+        sums.iter().fold(0, |all: u128, (start, (sum, _))| all.wrapping_add(hash::partition(*start, *sum)));
     report.hash_computed = state.hash();
     Ok(report)
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::kv::KvView;
 use model::{
-    Budget, Labels, LabelQuery, LogIndex, Matcher, QueryError, Queryable, Samples, SelectRequest, Series,
+    Budget, LabelQuery, Labels, LogIndex, Matcher, QueryError, Queryable, Samples, SelectRequest, Series,
     SeriesSet, ShardId, TimestampMs, Value,
 };
 use roaring::RoaringBitmap;
@@ -71,7 +71,8 @@ impl ShardView {
     fn matching(&self, matchers: &[Matcher], start: TimestampMs, end: TimestampMs) -> RoaringBitmap {
         let index = self.inner.index.read().expect("no holder panics");
         let mut set = index.select(matchers, self.inner.bound);
-        let outside: Vec<SeriesId> = set.iter().filter(|id| !self.has_samples(&index, *id, start, end)).collect();
+        let outside: Vec<SeriesId> =
+            set.iter().filter(|id| !self.has_samples(&index, *id, start, end)).collect();
         for id in outside {
             set.remove(id);
         }
@@ -255,7 +256,9 @@ fn append(
         if column.float_rows.len() == timestamps.len() {
             samples.timestamps.extend_from_slice(&timestamps[from..to]);
         } else {
-            samples.timestamps.extend(column.float_rows[from..to].iter().map(|row| timestamps[*row as usize]));
+            samples
+                .timestamps
+                .extend(column.float_rows[from..to].iter().map(|row| timestamps[*row as usize]));
         }
         samples.floats.extend_from_slice(&column.floats[from..to]);
         return;
@@ -334,11 +337,9 @@ impl Iterator for PartsIter<'_> {
             for member in members {
                 let read = self.view.read(&member, self.request.start, self.request.end, self.budget);
                 match read {
-                    Ok(samples) => parts.push(Part {
-                        shard: self.view.shard(),
-                        source: member.source,
-                        samples,
-                    }),
+                    Ok(samples) => {
+                        parts.push(Part { shard: self.view.shard(), source: member.source, samples })
+                    }
                     Err(error) => return Some(Err(error)),
                 }
             }

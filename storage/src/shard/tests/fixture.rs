@@ -78,13 +78,7 @@ impl Fixture {
         Fixture { engine, dir: dir.to_owned(), shard, index, term, log: Vec::new(), encoder, tables }
     }
 
-    pub(super) fn row(
-        &self,
-        source: &Arc<SourceKey>,
-        kind: RowKind,
-        at: i64,
-        cells: &[(&str, f64)],
-    ) -> Row {
+    pub(super) fn row(&self, source: &Arc<SourceKey>, kind: RowKind, at: i64, cells: &[(&str, f64)]) -> Row {
         let values: Vec<_> = cells.iter().map(|(name, value)| (series(name), Value::Float(*value))).collect();
         self.row_of(source, kind, at, values)
     }
@@ -157,10 +151,7 @@ impl Fixture {
     }
 
     pub(super) fn checkpoint(&mut self, time: i64) {
-        assert_eq!(
-            self.apply(&DataCommand::Checkpoint { time: TimestampMs(time) }),
-            DataResponse::Applied
-        );
+        assert_eq!(self.apply(&DataCommand::Checkpoint { time: TimestampMs(time) }), DataResponse::Applied);
     }
 
     /// Closes the shard and opens it again, as after a crash: what was not checkpointed is replayed.
@@ -168,7 +159,8 @@ impl Fixture {
         let placeholder =
             DataShard::open(ShardId(1), Path::new("/nowhere"), Arc::new(MemDisk::new())).expect("opens");
         drop(std::mem::replace(&mut self.shard, placeholder));
-        self.shard = DataShard::open(ShardId(1), &self.dir, Arc::clone(&self.engine)).expect("it opens again");
+        self.shard =
+            DataShard::open(ShardId(1), &self.dir, Arc::clone(&self.engine)).expect("it opens again");
         let from = self.shard.checkpointed().log_id;
         let behind: Vec<_> = self.log.iter().filter(|entry| Some(entry.log_id) > from).cloned().collect();
         self.shard.apply(&behind).expect("the disk works");

@@ -2,7 +2,9 @@
 
 use super::fixture::{Fixture, scrape, writer};
 use crate::shard::{DataCommand, DataResponse, Refusal, Rejection, ShardSettings};
-use model::{ConfigVersion, DurationMs, Histogram, RowKind, STALE_NAN, StateMachine, Term, TimestampMs, Value};
+use model::{
+    ConfigVersion, DurationMs, Histogram, RowKind, STALE_NAN, StateMachine, Term, TimestampMs, Value,
+};
 use std::sync::Arc;
 
 const HOUR: i64 = 3_600_000;
@@ -210,8 +212,7 @@ fn histograms_live_beside_floats_through_seal_and_restart() {
     let mut f = Fixture::new();
     let a = scrape("a");
     for i in 1..=70_i64 {
-        let histogram =
-            Histogram { count: i as u64, zero_count: i as u64, sum: 1.0, ..Histogram::default() };
+        let histogram = Histogram { count: i as u64, zero_count: i as u64, sum: 1.0, ..Histogram::default() };
         let cells = vec![
             (super::fixture::series("f"), Value::Float(i as f64)),
             (super::fixture::series("h"), Value::Histogram(Arc::new(histogram))),

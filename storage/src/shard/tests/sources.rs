@@ -43,6 +43,20 @@ fn the_end_of_a_source_writes_markers_for_what_lived() {
     assert_eq!(f.select("x"), "x 1000=1 2000=2 3000=stale 4000=4");
 }
 
+/// Found by the random commands: the marker began a new partition, which sealed the window before it, and the state
+/// hash did not count that before the next row.
+#[test]
+fn an_end_that_seals_a_window_counts_in_the_state_hash() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), 1_000, &[("x", 1.0)]);
+    let end = DataCommand::EndSource { term: None, source: scrape("a"), at: TimestampMs(3 * HOUR) };
+    f.apply(&end);
+    f.shard.checkpoint().expect("the disk works");
+    let hash = f.shard.state_hash();
+    f.restart();
+    assert_eq!(f.shard.state_hash(), hash);
+}
+
 fn missed(f: &mut Fixture, from: i64, to: i64) -> DataResponse {
     let slots = MissedSlots {
         from: TimestampMs(from),
