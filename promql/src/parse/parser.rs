@@ -67,6 +67,9 @@ fn precedence(op: BinaryOp) -> u8 {
     }
 }
 
+/// The most errors that are collected.
+const ERRORS_MAX: usize = 10;
+
 /// The precedence of `^`, which alone binds tighter than a sign.
 const POW: u8 = 6;
 
@@ -155,7 +158,10 @@ impl<'a> Parser<'a> {
     // Errors.
 
     pub(super) fn error(&mut self, pos: PosRange, message: impl Into<String>) {
-        self.errors.push(ParseError::new(self.text, pos, message));
+        // Each costs a look at the text, and nobody reads more.
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(ParseError::new(self.text, pos, message));
+        }
     }
 
     /// The next token fits nowhere.

@@ -53,3 +53,9 @@ fn long_texts_are_refused() {
     let text = " ".repeat((1 << 20) + 1);
     assert_eq!(first_error(&text), "text is 1048577 bytes long, the limit is 1048576");
 }
+
+#[test]
+fn errors_are_collected_to_a_limit() {
+    let text = format!("abs({})", "f,,".repeat(100_000));
+    assert_eq!(parse(&text, &ParserOptions::default()).expect_err("commas").0.len(), 10);
+}

@@ -69,7 +69,7 @@ impl Lexer<'_> {
     }
 }
 
-/// What a quoted string means; it has passed the lexer. `None` if that is not UTF-8.
+/// What a quoted string means; it has passed the lexer. Bytes that are not UTF-8 are kept as [`crate::go::text`] does.
 pub(in crate::parse) fn unquote(quoted: &str) -> Option<String> {
     let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
     if quoted.starts_with('`') || !inner.contains('\\') {
@@ -82,7 +82,7 @@ pub(in crate::parse) fn unquote(quoted: &str) -> Option<String> {
         rest = unescape(&rest[at + 1..], &mut bytes)?;
     }
     bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok()
+    Some(crate::go::text(bytes))
 }
 
 /// Appends what the escape sequence after a backslash means, and returns what follows it.
