@@ -20,4 +20,4 @@ pub use targets::{
     DroppedTarget, MetricMetadata, TargetHealth, TargetList, TargetMetadata, TargetStatus, Targets,
 };
 pub use tsdb::{NamedCount, ReplayStatus, Tsdb, TsdbStats};
-pub use write::{Offender, Refusal, WriteError, WriteOutcome, WriteRequest, WriteSeries, WriteSink};
+pub use write::{Refusal, WriteError, WriteOutcome, WriteRequest, WriteSeries, WriteSink};

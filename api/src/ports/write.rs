@@ -55,17 +55,6 @@ pub enum Refusal {
     InvalidHistogram,
 }
 
-/// The first sample of a write that was refused.
-#[derive(Clone, Debug)]
-pub struct Offender {
-    /// Its series.
-    pub labels: Labels,
-    /// Its timestamp.
-    pub timestamp: TimestampMs,
-    /// Why it was refused.
-    pub reason: Refusal,
-}
-
 /// How a write ended whose every sample has an answer: applied and on a majority of disks, or refused.
 #[derive(Clone, Debug, Default)]
 pub struct WriteOutcome {
@@ -73,8 +62,8 @@ pub struct WriteOutcome {
     pub accepted: u64,
     /// Refused samples by reason; empty if all were accepted.
     pub refused: BTreeMap<Refusal, u64>,
-    /// The first refused one.
-    pub first: Option<Offender>,
+    /// The first refused one in words: reason, series, timestamp.
+    pub first: Option<String>,
 }
 
 /// A write whose outcome is not known for every sample; the sender retries all of it.

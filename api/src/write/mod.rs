@@ -23,7 +23,7 @@ use crate::{
     error::{ApiError, ErrorType},
     form::read_body,
     job,
-    ports::{Offender, WriteError, WriteOutcome},
+    ports::{WriteError, WriteOutcome},
     state::{Counters, Shared, State, declared_length},
     text::plain,
 };
@@ -210,8 +210,8 @@ fn refusal_text(outcome: &WriteOutcome, invalid: u64, first_invalid: Option<Stri
         let comma = if i > 0 { "," } else { "" };
         write!(text, "{comma} {count} {reason}").expect("a String takes all text");
     }
-    if let Some(Offender { labels, timestamp, reason }) = &outcome.first {
-        write!(text, "; first: {reason}, series {labels}, timestamp {timestamp}")
+    if let Some(first) = &outcome.first {
+        write!(text, "; first: {first}")
             .expect("a String takes all text");
     } else if let Some(first) = first_invalid {
         write!(text, "; first: {first}").expect("a String takes all text");

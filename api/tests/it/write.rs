@@ -6,7 +6,7 @@ use crate::{
 };
 use api::{
     Options,
-    ports::{Offender, Refusal, WriteError, WriteOutcome},
+    ports::{Refusal, WriteError, WriteOutcome},
 };
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -103,11 +103,9 @@ async fn refused_samples_are_answered_by_400_with_counts_and_the_first() {
     let written = WriteOutcome {
         accepted: 7,
         refused: [(Refusal::OutOfOrder, 2), (Refusal::Duplicate, 1)].into(),
-        first: Some(Offender {
-            labels: Labels::from_pairs(UP.iter().copied()),
-            timestamp: TimestampMs(1),
-            reason: Refusal::Duplicate,
-        }),
+        first: Some(
+            "duplicate sample for timestamp, series {__name__=\"up\", job=\"a\"}, timestamp 1".to_owned(),
+        ),
     };
     let reply = write(World { written: Ok(written), ..World::default() }, good()).await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
