@@ -2,6 +2,49 @@
 
 use std::fmt::Write;
 
+/// Stands for byte 0: bytes that are not UTF-8 are kept as characters of the last private plane.
+const STRAY: u32 = 0x10_FF00;
+
+/// A Go string as text. Go's strings hold any bytes; where these are not UTF-8, each becomes the private character
+/// that [`bytes`] turns back, so that `"\xff"` is a string of the language here as well.
+#[must_use]
+pub fn text(bytes: Vec<u8>) -> String {
+    let mut bytes = match String::from_utf8(bytes) {
+        Ok(text) => return text,
+        Err(error) => error.into_bytes(),
+    };
+    let mut text = String::with_capacity(bytes.len() + 8);
+    for chunk in std::mem::take(&mut bytes).utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().filter_map(|byte| char::from_u32(STRAY + u32::from(*byte))));
+    }
+    text
+}
+
+/// The byte that a character stands for, if it is none of Unicode's.
+fn stray(c: char) -> Option<u8> {
+    u8::try_from((c as u32).checked_sub(STRAY)?).ok().filter(|byte| *byte >= 0x80)
+}
+
+/// The bytes of a Go string from what [`text`] made of it.
+#[must_use]
+pub fn bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match stray(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// Whether a Go string is UTF-8.
+#[must_use]
+pub fn is_utf8(text: &str) -> bool {
+    !text.chars().any(|c| stray(c).is_some())
+}
+
 /// `%q` of a string.
 #[must_use]
 pub fn quote(text: &str) -> String {
@@ -32,6 +75,7 @@ pub fn code_point(c: char) -> String {
 
 fn put_escaped(out: &mut String, c: char, quote: char) {
     match c {
+        c if let Some(byte) = stray(c) => write!(out, "\\x{byte:02x}").unwrap_or(()),
         '\\' => out.push_str("\\\\"),
         c if c == quote => {
             out.push('\\');
