@@ -107,5 +107,10 @@ fn kernels(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, kernels);
+#[allow(missing_docs, reason = "the macro writes the function")]
+mod group {
+    use super::{criterion_group, kernels};
+    criterion_group!(benches, kernels);
+}
+use group::benches;
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 //! Two of the same text are one, wherever they arose; the position told is that of the last. Their order is that in
 //! which they first arose, so that every node gives the same answer.
 
+use crate::go::quote;
 use crate::number::{format_float_g, format_float_g_precision};
 use std::collections::BTreeMap;
 
@@ -94,26 +95,7 @@ pub(crate) struct Annotations {
 }
 
 fn for_metric(text: &str, metric: &str) -> String {
-    if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", quoted(metric)) }
-}
-
-/// Text in quotes as Go's `%q` prints it.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", quote(metric)) }
 }
 
 /// `line:column` of a byte offset, both from 1.
@@ -170,13 +152,13 @@ impl Annotations {
     }
 
     pub(crate) fn bad_bucket_label(&mut self, metric: &str, label: &str, at: Position) {
-        let text = format!("bucket label \"le\" is missing or has a malformed value of {}", quoted(label));
+        let text = format!("bucket label \"le\" is missing or has a malformed value of {}", quote(label));
         self.warn(for_metric(&text, metric), at);
     }
 
     pub(crate) fn mixed_floats_histograms(&mut self, metric: &str, at: Position) {
         self.warn(
-            format!("encountered a mix of histograms and floats for metric name {}", quoted(metric)),
+            format!("encountered a mix of histograms and floats for metric name {}", quote(metric)),
             at,
         );
     }
@@ -190,17 +172,17 @@ impl Annotations {
     }
 
     pub(crate) fn not_counter(&mut self, metric: &str, at: Position) {
-        self.warn(format!("this native histogram metric is not a counter: {}", quoted(metric)), at);
+        self.warn(format!("this native histogram metric is not a counter: {}", quote(metric)), at);
     }
 
     pub(crate) fn not_gauge(&mut self, metric: &str, at: Position) {
-        self.warn(format!("this native histogram metric is not a gauge: {}", quoted(metric)), at);
+        self.warn(format!("this native histogram metric is not a gauge: {}", quote(metric)), at);
     }
 
     pub(crate) fn mixed_exponential_custom(&mut self, metric: &str, at: Position) {
         let text =
             "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
-        self.warn(format!("{text} {}", quoted(metric)), at);
+        self.warn(format!("{text} {}", quote(metric)), at);
     }
 
     pub(crate) fn incompatible_layout(&mut self, operator: &str, at: Position) {
@@ -217,18 +199,18 @@ impl Annotations {
 
     pub(crate) fn start_time_overlap(&mut self, metric: &str, at: Position) {
         let text = "sample has start time that overlaps with previous sample timestamp for metric";
-        self.add_with(Kind::Warning, format!("{text} {}", quoted(metric)), at, Detail::Occurrences(1));
+        self.add_with(Kind::Warning, format!("{text} {}", quote(metric)), at, Detail::Occurrences(1));
     }
 
     pub(crate) fn not_counter_name(&mut self, metric: &str, at: Position) {
         let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-        self.info(format!("{text} {}", quoted(metric)), at);
+        self.info(format!("{text} {}", quote(metric)), at);
     }
 
     pub(crate) fn not_counter_type(&mut self, metric: &str, kind: &str, at: Position) {
         let text =
             "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got";
-        self.info(format!("{text} {}: {}", quoted(kind), quoted(metric)), at);
+        self.info(format!("{text} {}: {}", quote(kind), quote(metric)), at);
     }
 
     pub(crate) fn forced_monotonicity(
@@ -255,7 +237,7 @@ impl Annotations {
 
     pub(crate) fn incompatible_types(&mut self, left: &str, operator: &str, right: &str, at: Position) {
         let text = "incompatible sample types encountered for binary operator";
-        self.info(format!("{text} {}: {left} {operator} {right}", quoted(operator)), at);
+        self.info(format!("{text} {}: {left} {operator} {right}", quote(operator)), at);
     }
 
     pub(crate) fn ignored_in_aggregation(&mut self, aggregation: &str, at: Position) {
@@ -264,7 +246,7 @@ impl Annotations {
 
     pub(crate) fn ignored_in_mixed_range(&mut self, metric: &str, at: Position) {
         let text = "ignored histograms in a range containing both floats and histograms for metric name";
-        self.info(format!("{text} {}", quoted(metric)), at);
+        self.info(format!("{text} {}", quote(metric)), at);
     }
 
     pub(crate) fn quantile_is_nan(&mut self, metric: &str, at: Position) {

@@ -20,8 +20,8 @@ mod print;
 pub mod signature;
 
 pub use parse::{
-    HistogramStep, ParseError, ParseErrors, ParserOptions, Place, SeriesDescription, SeriesValues, VALUES_MAX,
-    line_column, parse, parse_metric, parse_selector, parse_series,
+    HistogramStep, ParseError, ParseErrors, ParserOptions, Place, SeriesDescription, SeriesValues,
+    VALUES_MAX, line_column, parse, parse_metric, parse_selector, parse_series,
 };
 pub use print::{ast_json, pretty};
 

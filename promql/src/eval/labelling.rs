@@ -4,6 +4,10 @@ use super::{Evaluator, Grid, plan::Call, track::Matrix};
 use crate::engine::EvalError;
 use model::{AnchoredRegex, Labels, METRIC_NAME};
 
+fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && crate::go::is_utf8(name)
+}
+
 fn with_label(labels: &Labels, name: &str, value: &str) -> Labels {
     labels.to_builder().set(name, value).build()
 }
@@ -32,7 +36,7 @@ impl<'a> Evaluator<'a> {
         let regex = AnchoredRegex::new(pattern).map_err(|_| {
             EvalError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
         })?;
-        if target.is_empty() {
+        if !is_label_name(target) {
             return Err(EvalError::execution(format!(
                 "invalid destination label name in label_replace(): {target}"
             )));
@@ -47,10 +51,10 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn label_join(&self, call: &Call, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
         let (target, separator) = (call.text(1), call.text(2));
         let sources: Vec<&str> = (3..call.args.len()).map(|index| call.text(index)).collect();
-        if let Some(bad) = sources.iter().find(|name| name.is_empty()) {
+        if let Some(bad) = sources.iter().find(|name| !is_label_name(name)) {
             return Err(EvalError::execution(format!("invalid source label name in label_join(): {bad}")));
         }
-        if target.is_empty() {
+        if !is_label_name(target) {
             return Err(EvalError::execution(format!(
                 "invalid destination label name in label_join(): {target}"
             )));

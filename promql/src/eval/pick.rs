@@ -9,9 +9,9 @@ use super::{
     scalar::Column,
     track::{ABSENT, Cell, HISTOGRAM, Matrix, Track, is_float, is_present},
 };
-use crate::annotations::quoted;
 use crate::ast::AggregateOp;
 use crate::engine::EvalError;
+use crate::go;
 use crate::histogram::histogram_text;
 use crate::number::{format_float, format_float_g, max, min, to_int64};
 use model::Labels;
@@ -121,26 +121,22 @@ impl<'a> Evaluator<'a> {
             self.check()?;
             for step in 0..grid.steps {
                 let value = param.column.get(step);
+                let present = || members.iter().filter(|i| is_present(matrix.tracks[**i].floats[step]));
                 let picked: Vec<usize> = match op {
                     AggregateOp::LimitRatio => {
-                        let ratio = value.clamp(-1.0, 1.0);
-                        let in_ratio = |offset: f64| {
-                            (ratio >= 0.0 && offset < ratio) || (ratio < 0.0 && offset >= 1.0 + ratio)
-                        };
-                        let present = members.iter().filter(|i| is_present(matrix.tracks[**i].floats[step]));
-                        present.filter(|index| in_ratio(offsets[**index])).copied().collect()
+                        present().filter(|index| is_in_ratio(offsets[**index], value)).copied().collect()
                     }
                     AggregateOp::Limitk => {
-                        let k = usize::try_from(to_int64(value)).unwrap_or(0);
-                        let present = members.iter().filter(|i| is_present(matrix.tracks[**i].floats[step]));
-                        present.take(k).copied().collect()
+                        present().take(usize::try_from(to_int64(value)).unwrap_or(0)).copied().collect()
                     }
                     _ => self.extremes(aggregate, &matrix.tracks, members, step, to_int64(value)),
                 };
                 if grid.is_instant() {
                     order_out.extend(&picked);
                 }
-                picked.into_iter().for_each(|index| masks[index][step] = true);
+                for index in picked {
+                    masks[index].get_mut(step).into_iter().for_each(|kept| *kept = true);
+                }
             }
         }
         let mut tracks: Vec<Option<Track>> = matrix.tracks.into_iter().map(Some).collect();
@@ -225,8 +221,8 @@ impl<'a> Evaluator<'a> {
             Some(Kind::Text(text)) => text.as_str(),
             _ => "",
         };
-        if label.is_empty() {
-            return Err(EvalError::execution(format!("invalid label name {}", quoted(label))));
+        if label.is_empty() || !go::is_utf8(label) {
+            return Err(EvalError::execution(format!("invalid label name {}", go::quote(label))));
         }
         let without_label: Vec<String> =
             aggregate.grouping.iter().filter(|name| *name != label).cloned().collect();
@@ -318,6 +314,12 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let above = (below + 1.0).min(last);
     let weight = rank - rank.floor();
     values[below as usize] * (1.0 - weight) + values[above as usize] * weight
+}
+
+/// Whether a series at this offset is in the sample; a negative ratio means the complement.
+fn is_in_ratio(offset: f64, ratio: f64) -> bool {
+    let ratio = ratio.clamp(-1.0, 1.0);
+    if ratio < 0.0 { offset >= 1.0 + ratio } else { offset < ratio }
 }
 
 /// Where in [0, 1) a series lies for `limit_ratio`: Prometheus's hash of its labels over the largest hash, so that
