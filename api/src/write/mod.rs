@@ -211,8 +211,7 @@ fn refusal_text(outcome: &WriteOutcome, invalid: u64, first_invalid: Option<Stri
         write!(text, "{comma} {count} {reason}").expect("a String takes all text");
     }
     if let Some(first) = &outcome.first {
-        write!(text, "; first: {first}")
-            .expect("a String takes all text");
+        write!(text, "; first: {first}").expect("a String takes all text");
     } else if let Some(first) = first_invalid {
         write!(text, "; first: {first}").expect("a String takes all text");
     }

@@ -10,7 +10,6 @@ use api::{
 };
 use axum::body::Body;
 use http::{Request, StatusCode};
-use model::{Labels, TimestampMs};
 use std::time::Duration;
 
 const UP: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
