@@ -13,8 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// From this size on a body is read outside the async threads, in bytes.
-const BLOCKING_BODY_BYTES: usize = 1 << 20;
+/// Up to this size a body is read on the async threads, in bytes; a steady one of this size takes about 0.2 ms.
+const INLINE_BODY_BYTES_MAX: u64 = 256 << 10;
+
+/// The same for a body of a target of which nothing is known yet, which takes thirty times as long: a new leader
+/// reads all its targets for the first time, and must not miss its heartbeats for it.
+const INLINE_COLD_BODY_BYTES_MAX: u64 = 16 << 10;
 
 /// A target under scrape.
 #[derive(Debug)]
@@ -100,7 +104,8 @@ impl Job {
             scrape_timestamp(slot, begun, self.target.interval, lock(&self.memory).last_timestamp);
         let body_bytes = fetched.as_ref().map_or(0, |reply| reply.body.len() as u64);
         let scrape = Ended { slot, term, timestamp, begun, duration, body_bytes };
-        if body_bytes as usize <= BLOCKING_BODY_BYTES {
+        let cold = lock(&self.memory).cache.is_cold();
+        if body_bytes <= if cold { INLINE_COLD_BODY_BYTES_MAX } else { INLINE_BODY_BYTES_MAX } {
             return Some(self.read(fetched, &scrape));
         }
         let (job, found) = (self.clone(), Arc::new(Mutex::new(None)));

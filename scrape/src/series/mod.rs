@@ -118,6 +118,11 @@ impl SeriesCache {
         &self.table
     }
 
+    /// Whether no body was read successfully yet.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.lines_good == 0
+    }
+
     /// The slots of the synthetic series that are not in the present row by the target's own doing.
     pub(crate) fn synthetic(&self) -> impl Iterator<Item = (usize, SlotId)> {
         let free = |(_, slot): &(usize, &SlotId)| self.slot_seen[**slot as usize] != self.scrape;
