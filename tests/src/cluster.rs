@@ -1,6 +1,6 @@
 //! A local cluster of real processes (`vestal dev`) in a temporary folder.
 
-use crate::{Client, DATA_TIMEOUT, wait_until};
+use crate::{Client, DATA_TIMEOUT, Ran, run, wait_until};
 use serde_json::Value;
 use std::{
     env, fs,
@@ -43,7 +43,12 @@ pub struct ClusterOptions {
 impl Default for ClusterOptions {
     fn default() -> Self {
         let flags = vec!["--storage.log.size=64MiB".to_owned()];
-        ClusterOptions { nodes: 3, config: "global: {scrape_interval: 1s}\n".to_owned(), flags, binary: vestal_binary() }
+        ClusterOptions {
+            nodes: 3,
+            config: "global: {scrape_interval: 1s}\n".to_owned(),
+            flags,
+            binary: vestal_binary(),
+        }
     }
 }
 
@@ -163,7 +168,7 @@ impl Cluster {
     /// A client of node `i`.
     #[must_use]
     pub fn client(&self, i: usize) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.web_port(i)), DATA_TIMEOUT)
+        Client::new(self.url(i), DATA_TIMEOUT)
     }
 
     /// Node `i`'s process id, as it wrote it.
@@ -172,7 +177,8 @@ impl Cluster {
     /// If it never started.
     #[must_use]
     pub fn pid(&self, i: usize) -> i32 {
-        let text = fs::read_to_string(self.node_dir(i).join("vestal.pid")).expect("a node writes its pid file");
+        let text =
+            fs::read_to_string(self.node_dir(i).join("vestal.pid")).expect("a node writes its pid file");
         text.trim().parse().expect("a pid is a number")
     }
 
@@ -195,9 +201,75 @@ impl Cluster {
     /// # Panics
     /// If the script cannot be started.
     pub fn restart(&mut self, i: usize) {
+        self.restart_with(i, &[]);
+    }
+
+    /// The same with further variables in its environment.
+    ///
+    /// # Panics
+    /// If the script cannot be started.
+    pub fn restart_with(&mut self, i: usize, variables: &[(&str, &str)]) {
         let group = self.dev.as_ref().map_or(0, |dev| i32::try_from(dev.id()).expect("a pid fits"));
-        let child = Command::new(self.node_dir(i).join("start")).stdin(Stdio::null()).process_group(group).spawn();
+        let mut command = Command::new(self.node_dir(i).join("start"));
+        command.envs(variables.iter().copied()).stdin(Stdio::null()).process_group(group);
+        let child = command.spawn();
         self.by_hand.push(child.expect("the start script starts"));
+    }
+
+    /// Waits until the process of node `i` has ended.
+    ///
+    /// # Panics
+    /// If it does not within `patience`.
+    pub fn wait_ended(&mut self, i: usize, patience: Duration) {
+        let pid = self.pid(i);
+        wait_until(&format!("node-{i} ends"), patience, || {
+            // One that was started by hand is this process's own child and must be reaped.
+            self.by_hand.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+            if is_running(pid) { Err(format!("process {pid} runs")) } else { Ok(()) }
+        });
+    }
+
+    /// Kills node `i`, waits for its end and forgets everything it had stored.
+    ///
+    /// # Panics
+    /// If its data cannot be removed.
+    pub fn wipe(&mut self, i: usize) {
+        self.kill(i);
+        self.wait_ended(i, Duration::from_secs(20));
+        fs::remove_dir_all(self.node_dir(i).join("data")).expect("a dead node's data can be removed");
+    }
+
+    /// Runs the binary with `arguments` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn vestal(&self, arguments: &[&str]) -> Ran {
+        run(Command::new(&self.options.binary).args(arguments))
+    }
+
+    /// `http://127.0.0.1:PORT` of node `i`.
+    #[must_use]
+    pub fn url(&self, i: usize) -> String {
+        format!("http://127.0.0.1:{}", self.web_port(i))
+    }
+
+    /// Node `i`'s cluster address.
+    #[must_use]
+    pub fn cluster_address(&self, i: usize) -> String {
+        format!("127.0.0.1:{}", self.port + 1000 + 2 * u16::try_from(i - 1).expect("few nodes"))
+    }
+
+    /// The folder with everything in it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Clients of all nodes.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Client> {
+        self.nodes().map(|i| self.client(i)).collect()
     }
 
     /// Waits until every node is ready.
@@ -230,7 +302,9 @@ impl Cluster {
         let client = self.client(asked);
         wait_until("the cluster is well", patience, || {
             let status = client.status()?;
-            let led = status["shards"].as_array().is_some_and(|s| !s.is_empty() && s.iter().all(|s| !s["leader"].is_null()));
+            let led = status["shards"]
+                .as_array()
+                .is_some_and(|s| !s.is_empty() && s.iter().all(|s| !s["leader"].is_null()));
             let may = status["mayLoseAnotherNode"] == Value::Bool(true);
             if led && (may || !whole) { Ok(status) } else { Err(status.to_string()) }
         })
@@ -245,7 +319,9 @@ impl Cluster {
         let status = self.wait_status(asked, false, Duration::from_secs(30));
         let leads = |i: usize| {
             let name = format!("node-{i}");
-            status["shards"].as_array().map_or(0, |shards| shards.iter().filter(|s| s["leader"] == name.as_str()).count())
+            status["shards"]
+                .as_array()
+                .map_or(0, |shards| shards.iter().filter(|s| s["leader"] == name.as_str()).count())
         };
         self.nodes().max_by_key(|i| leads(*i)).expect("a cluster has nodes")
     }
@@ -277,6 +353,15 @@ impl Cluster {
     }
 }
 
+/// Whether a process runs; one that has ended and was not reaped does not.
+fn is_running(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim().chars().next())
+        .is_some_and(|state| !"ZX".contains(state))
+}
+
 fn tail(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
@@ -290,12 +375,16 @@ impl Drop for Cluster {
             self.nodes().for_each(|i| eprintln!("{}", self.log_tail(i)));
         }
         let Some(mut dev) = self.dev.take() else { return };
-        for pid in self.nodes().filter(|i| self.node_dir(*i).join("vestal.pid").exists()).map(|i| self.pid(i)) {
+        for pid in self.nodes().filter(|i| self.node_dir(*i).join("vestal.pid").exists()).map(|i| self.pid(i))
+        {
             let mine = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let dir = self.dir.path().display().to_string();
             if String::from_utf8_lossy(&mine).contains(&dir) {
                 // SAFETY: `kill` takes two numbers; the command line names this cluster's folder.
-                #[expect(unsafe_code, reason = "the standard library cannot signal a process it did not start")]
+                #[expect(
+                    unsafe_code,
+                    reason = "the standard library cannot signal a process it did not start"
+                )]
                 unsafe {
                     libc::kill(pid, libc::SIGKILL);
                 }

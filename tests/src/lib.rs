@@ -1,14 +1,26 @@
 //! A harness for real clusters: starts the built binary, breaks it, asks it, and keeps the ledger of what it
 //! promised. Used by the end-to-end tests and by the drill.
 
+mod checks;
 mod client;
 mod cluster;
+mod hosts;
+mod program;
 mod targets;
+mod turn;
 mod wait;
+mod watch;
 mod writer;
 
+pub use checks::{SlotReport, account_slots, equal_hashes, gaps, missed_slots, same_bytes, samples};
 pub use client::{Answer, Client, DATA_TIMEOUT};
 pub use cluster::{Cluster, ClusterOptions, vestal_binary};
+pub use hosts::Hosts;
+pub use program::{NodeExporter, Program, Ran, debian, free_port, run};
 pub use targets::Targets;
+pub use turn::{is_soak, my_turn, skipped};
 pub use wait::{now_ms, wait_until};
-pub use writer::{Batch, Ledger, LedgerCheck, WriteSeries, Writer, WriterOptions, encode_write};
+pub use watch::{FreshnessWatch, Watched};
+pub use writer::{
+    Batch, Ledger, LedgerCheck, WRITE_HEADERS, WriteSeries, Writer, WriterOptions, encode_write,
+};

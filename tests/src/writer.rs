@@ -52,15 +52,23 @@ pub type WriteSeries = (Vec<(String, String)>, Vec<(i64, f64)>);
 #[must_use]
 pub fn encode_write(series: &[WriteSeries]) -> Vec<u8> {
     let timeseries = series.iter().map(|(labels, samples)| proto::TimeSeries {
-        labels: labels.iter().map(|(name, value)| proto::Label { name: name.clone(), value: value.clone() }).collect(),
-        samples: samples.iter().map(|(timestamp, value)| proto::Sample { value: *value, timestamp: *timestamp }).collect(),
+        labels: labels
+            .iter()
+            .map(|(name, value)| proto::Label { name: name.clone(), value: value.clone() })
+            .collect(),
+        samples: samples
+            .iter()
+            .map(|(timestamp, value)| proto::Sample { value: *value, timestamp: *timestamp })
+            .collect(),
     });
     let request = proto::WriteRequest { timeseries: timeseries.collect() };
-    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("a request is far below snappy's limit")
+    snap::raw::Encoder::new()
+        .compress_vec(&request.encode_to_vec())
+        .expect("a request is far below snappy's limit")
 }
 
 /// The headers of a remote write.
-const HEADERS: [(&str, &str); 3] = [
+pub const WRITE_HEADERS: [(&str, &str); 3] = [
     ("Content-Type", "application/x-protobuf"),
     ("Content-Encoding", "snappy"),
     ("X-Prometheus-Remote-Write-Version", "0.1.0"),
@@ -141,6 +149,29 @@ impl Writer {
         self.ledger.lock().expect("no writer panics").clone()
     }
 
+    /// The ledger that is being written, for those who watch.
+    #[must_use]
+    pub fn shared_ledger(&self) -> Arc<Mutex<Ledger>> {
+        self.ledger.clone()
+    }
+
+    /// Whether every instance has had a batch acknowledged since `moment` (milliseconds): writes are accepted.
+    ///
+    /// # Errors
+    /// If not; the text counts those that have.
+    ///
+    /// # Panics
+    /// If a writing thread panicked.
+    pub fn acknowledged_since(&self, moment: i64) -> Result<(), String> {
+        let ledger = self.ledger.lock().expect("no writer panics");
+        let good =
+            (0..self.options.instances).filter(|i| ledger.newest(*i).is_some_and(|t| t > moment)).count();
+        if good == self.options.instances {
+            return Ok(());
+        }
+        Err(format!("{good} of {} instances, {} failures", self.options.instances, ledger.failures))
+    }
+
     /// Stops and returns the ledger.
     ///
     /// # Panics
@@ -193,11 +224,14 @@ fn write(
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let timestamp = now_ms();
-        let series: Vec<_> =
-            labels.iter().enumerate().map(|(s, l)| (l.clone(), vec![(timestamp, value(instance, s, timestamp))])).collect();
+        let series: Vec<_> = labels
+            .iter()
+            .enumerate()
+            .map(|(s, l)| (l.clone(), vec![(timestamp, value(instance, s, timestamp))]))
+            .collect();
         let body = encode_write(&series);
         loop {
-            let answer = nodes[target % nodes.len()].post("/api/v1/write", &HEADERS, &body);
+            let answer = nodes[target % nodes.len()].post("/api/v1/write", &WRITE_HEADERS, &body);
             let done = matches!(&answer, Ok(answer) if answer.status == 204);
             let mut ledger = ledger.lock().expect("no writer panics");
             if done {
@@ -220,10 +254,28 @@ fn write(
 }
 
 impl Ledger {
+    /// Timestamp of the newest acknowledged batch of an instance.
+    #[must_use]
+    pub fn newest(&self, instance: usize) -> Option<i64> {
+        self.batches.get(&instance)?.last().map(|batch| batch.timestamp)
+    }
+
+    /// The longest time without an acknowledgement, for each instance, that overlaps with a time (milliseconds).
+    #[must_use]
+    pub fn pauses_at(&self, moment: i64, within: Duration) -> Vec<Duration> {
+        let until = moment + i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
+        let pause = |batches: &Vec<Batch>| {
+            let pairs = batches.windows(2).filter(|w| w[1].timestamp > moment && w[0].timestamp < until);
+            pairs.map(|w| w[1].acknowledged - w[0].acknowledged).max().unwrap_or_default()
+        };
+        self.batches.values().map(pause).collect()
+    }
+
     /// The longest time between two acknowledgements of one instance.
     #[must_use]
     pub fn longest_pause(&self) -> Duration {
-        let pauses = self.batches.values().flat_map(|b| b.windows(2).map(|w| w[1].acknowledged - w[0].acknowledged));
+        let pauses =
+            self.batches.values().flat_map(|b| b.windows(2).map(|w| w[1].acknowledged - w[0].acknowledged));
         pauses.max().unwrap_or_default()
     }
 
@@ -252,7 +304,8 @@ impl Ledger {
                     let key = (format!("s{series:05}"), batch.timestamp);
                     let want = value(*instance, series, batch.timestamp);
                     check.acknowledged += 1;
-                    check.lost += u64::from(samples.get(&key).is_none_or(|got| got.to_bits() != want.to_bits()));
+                    check.lost +=
+                        u64::from(samples.get(&key).is_none_or(|got| got.to_bits() != want.to_bits()));
                 }
             }
         }

@@ -14,13 +14,20 @@ use std::{
     thread::{self, sleep},
     time::{Duration, Instant},
 };
-use tests::{Client, Cluster, ClusterOptions, DATA_TIMEOUT, Ledger, Targets, Writer, WriterOptions, now_ms};
+use tests::{
+    Client, Cluster, ClusterOptions, Ledger, Targets, Writer, WriterOptions, equal_hashes, missed_slots,
+    now_ms, same_bytes,
+};
 
 const TARGETS: usize = 20;
 /// 20 instances x 100 series, ten times a second: 20,000 samples a second.
 const INSTANCES: usize = 20;
 const SERIES: usize = 100;
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// What all nodes are asked about the past.
+const QUERIES: &[&str] =
+    &["drill", "sum by (instance) (rate(served_total[10s]))", "up", "max_over_time(clock[5s])"];
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -49,7 +56,8 @@ impl Asker {
         let thread = thread::spawn(move || {
             while !s.load(Ordering::Relaxed) {
                 let turn = usize::try_from(a.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
-                let answered = (0..nodes.len()).any(|i| nodes[(turn + i) % nodes.len()].query("sum(up)", None).is_ok());
+                let answered =
+                    (0..nodes.len()).any(|i| nodes[(turn + i) % nodes.len()].query("sum(up)", None).is_ok());
                 f.fetch_add(u64::from(!answered), Ordering::Relaxed);
                 sleep(Duration::from_millis(100));
             }
@@ -72,14 +80,23 @@ fn main() -> anyhow::Result<ExitCode> {
         targets.yaml_list()
     );
     println!("starting three nodes");
-    let mut cluster = Cluster::start(ClusterOptions { config, binary: args.vestal, ..ClusterOptions::default() });
+    let mut cluster =
+        Cluster::start(ClusterOptions { config, binary: args.vestal, ..ClusterOptions::default() });
     let nodes: Vec<_> = cluster.nodes().map(|i| cluster.client(i)).collect();
-    let options =
-        WriterOptions { metric: "drill".to_owned(), instances: INSTANCES, series: SERIES, interval: INTERVAL };
+    let options = WriterOptions {
+        metric: "drill".to_owned(),
+        instances: INSTANCES,
+        series: SERIES,
+        interval: INTERVAL,
+    };
     let began = now_ms();
     let writer = Writer::start(&nodes, options.clone());
-    let asker = Asker::start(nodes.iter().map(|n| Client::new(n.base.clone(), Duration::from_secs(3))).collect());
-    println!("{TARGETS} targets at 1 s, 20,000 samples/s of remote write, a query every 100 ms; {} s of calm", args.seconds);
+    let asker =
+        Asker::start(nodes.iter().map(|n| Client::new(n.base.clone(), Duration::from_secs(3))).collect());
+    println!(
+        "{TARGETS} targets at 1 s, 20,000 samples/s of remote write, a query every 100 ms; {} s of calm",
+        args.seconds
+    );
     sleep(Duration::from_secs(args.seconds));
 
     let victim = cluster.busiest(1);
@@ -96,23 +113,36 @@ fn main() -> anyhow::Result<ExitCode> {
     let ledger = writer.stop();
     let (asked, failed) = asker.stop();
 
-    let check = ledger.check(&nodes[victim - 1], &options).map_err(anyhow::Error::msg).context("read the ledger back")?;
-    let gaps = missed_slots(&nodes[0], began)?;
-    let same = same_bytes(&nodes, began)?;
-    let hashes = equal_hashes(&nodes[0])?;
+    let check = ledger
+        .check(&nodes[victim - 1], &options)
+        .map_err(anyhow::Error::msg)
+        .context("read the ledger back")?;
+    let gaps = missed_slots(&nodes[0], began).map_err(anyhow::Error::msg)?;
+    let differing =
+        same_bytes(&nodes, QUERIES, began, now_ms() - 2_000).inspect_err(|error| eprintln!("{error}"));
+    let hashes = equal_hashes(&nodes[0]).inspect_err(|error| eprintln!("{error}"));
+    let (same, hashes) = (differing.is_ok(), hashes.is_ok());
     println!();
     println!("| what | here | two Prometheus 2.42 behind keepalived 2.3, killed and back |");
     println!("|---|---|---|");
     let pause = ledger.longest_pause().as_secs_f64();
-    println!("| seconds without acknowledged writes, worst of {INSTANCES} writers | {pause:.2} | no acknowledgement by more than one disk |");
-    println!("| acknowledged samples before the kill, and in all | {}, {} | |", before * SERIES, check.acknowledged);
+    println!(
+        "| seconds without acknowledged writes, worst of {INSTANCES} writers | {pause:.2} | no acknowledgement by more than one disk |"
+    );
+    println!(
+        "| acknowledged samples before the kill, and in all | {}, {} | |",
+        before * SERIES,
+        check.acknowledged
+    );
     println!("| of those, lost | {} | 49 / 53 / 60 of 20 targets at 5 s missing for ever |", check.lost);
     println!("| failed queries | {failed} of {asked} | 3.5 / 3.8 / 4.6 s without an answer |");
     println!("| scrape slots missed by the cluster | {gaps} | a hole of 25 s in every series |");
     println!("| the same bytes from all three nodes | {} | no: each has its own holes |", yes(same));
     println!("| equal state hashes after the restart | {} | - |", yes(hashes));
     println!("| may lose another node | {} | - |", yes(status["mayLoseAnotherNode"] == Value::Bool(true)));
-    println!("(right column: minimum / median / maximum of five, typical keepalived timers, 20 targets every 5 s)");
+    println!(
+        "(right column: minimum / median / maximum of five, typical keepalived timers, 20 targets every 5 s)"
+    );
     cluster.stop();
     let good = check.lost == 0 && check.acknowledged > 0 && failed == 0 && same && hashes;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -124,41 +154,4 @@ fn yes(answer: bool) -> &'static str {
 
 fn count(ledger: &Ledger) -> usize {
     ledger.batches.values().map(Vec::len).sum()
-}
-
-fn missed_slots(node: &Client, began: i64) -> anyhow::Result<u64> {
-    let (start, end) = (format!("{}", began / 1000), format!("{}", now_ms() / 1000 + 1));
-    let answer = node.get("/api/v1/status/gaps", &[("start", &start), ("end", &end)]).map_err(anyhow::Error::msg)?;
-    let json = answer.json();
-    let gaps = json["data"].as_array().with_context(|| format!("gaps: {answer:?}"))?;
-    Ok(gaps.iter().filter_map(|gap| gap["slots"].as_u64()).sum())
-}
-
-/// Asks all nodes the same about the past and compares the answers' bytes.
-fn same_bytes(nodes: &[Client], began: i64) -> anyhow::Result<bool> {
-    let (start, end) = (format!("{}", began / 1000), format!("{}", now_ms() / 1000 - 2));
-    for query in ["drill", "sum by (instance) (rate(served_total[10s]))", "up", "max_over_time(clock[5s])"] {
-        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", "1")];
-        let mut answers = Vec::new();
-        for node in nodes {
-            let patient = Client::new(node.base.clone(), DATA_TIMEOUT);
-            answers.push(patient.get("/api/v1/query_range", &parameters).map_err(anyhow::Error::msg)?);
-        }
-        anyhow::ensure!(answers.iter().all(|answer| answer.status == 200), "{query}: {:?}", answers[0].status);
-        if answers.iter().any(|answer| answer.body != answers[0].body) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Whether the replicas of every shard have equal hashes at a common index.
-fn equal_hashes(node: &Client) -> anyhow::Result<bool> {
-    let status = node.status().map_err(anyhow::Error::msg)?;
-    let shards = status["shards"].as_array().context("status without shards")?;
-    Ok(shards.iter().all(|shard| {
-        let replicas = shard["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-        !replicas.is_empty()
-            && replicas.iter().all(|r| !r["stateHash"].is_null() && r["stateHash"] == replicas[0]["stateHash"])
-    }))
 }

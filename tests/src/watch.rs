@@ -1,0 +1,78 @@
+//! Watching what a node answers while something is done to the cluster.
+
+use crate::{Client, Ledger};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle, sleep},
+    time::Duration,
+};
+
+/// What a watched node answered.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// Default answers that contained everything acknowledged before the question.
+    pub fresh: u64,
+    /// Questions without an answer (503, no connection).
+    pub refused: u64,
+    /// Answers that lacked something acknowledged before; must be empty.
+    pub stale: Vec<String>,
+}
+
+/// Asks one node without a pause whether a default answer holds the newest sample that was acknowledged before the
+/// question.
+#[derive(Debug)]
+pub struct FreshnessWatch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Watched>,
+}
+
+impl FreshnessWatch {
+    /// Watches `node` for the samples of instance 0 in the ledger of a writer of `metric`.
+    ///
+    /// # Panics
+    /// In its thread, if the writer panicked.
+    #[must_use]
+    pub fn start(node: &Client, metric: &str, ledger: Arc<Mutex<Ledger>>) -> FreshnessWatch {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let node = Client::new(node.base.clone(), Duration::from_secs(5));
+        let query = format!("timestamp({metric}{{instance=\"i000\",series=\"s00000\"}})");
+        let thread = thread::spawn(move || {
+            let mut watched = Watched::default();
+            while !stopped.load(Ordering::Relaxed) {
+                let newest = ledger.lock().expect("no writer panics").newest(0);
+                match (newest, node.query(&query, None)) {
+                    (None, _) => {}
+                    (Some(_), Err(_)) => watched.refused += 1,
+                    (Some(newest), Ok(found)) => {
+                        let value = found.first().and_then(|series| series["value"][1].as_str());
+                        let got = value.and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+                        if (got * 1000.0).round() as i64 >= newest {
+                            watched.fresh += 1;
+                        } else {
+                            watched
+                                .stale
+                                .push(format!("{newest} was acknowledged, the answer ends at {got}"));
+                        }
+                    }
+                }
+                sleep(Duration::from_millis(20));
+            }
+            watched
+        });
+        FreshnessWatch { stop, thread }
+    }
+
+    /// Ends the watch.
+    ///
+    /// # Panics
+    /// If its thread panicked.
+    #[must_use]
+    pub fn stop(self) -> Watched {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the watch does not panic")
+    }
+}
