@@ -2,6 +2,7 @@
 
 mod engine;
 mod forming;
+mod gossip;
 mod group;
 mod identity;
 mod members;
@@ -17,6 +18,7 @@ pub use engine::snapshot::SnapshotProgress;
 pub use forming::{
     Forming, FormingAnswer, FormingEffect, FormingEvent, FormingOptions, FormingRequest, INITIAL_MEMBERS_MAX,
 };
+pub use gossip::{Gossip, GossipError, GossipMeta, GossipOptions, GossipPeer, Liveness, MemberlistGossip};
 pub use identity::{IdentityError, Proposal, Standing};
 pub use members::MemberError;
 pub use node::{COMMAND_BYTES_MAX, RaftNode, RaftOptions, RaftPorts, StartError, Threading};

@@ -204,13 +204,23 @@ impl MetaState {
         if let Some((id, _)) = self.members().find(|(_, node)| node.name == name && node.nonce == nonce) {
             return MetaResponse::Allocated(id);
         }
-        if let Some((id, _)) = self.members().find(|(_, node)| node.replaces.is_some()) {
-            return MetaResponse::Refused(Refusal::Busy(id));
-        }
+        let joining =
+            self.members().find(|(_, node)| node.replaces.is_some()).map(|(id, node)| (id, node.clone()));
+        let replaces = match joining {
+            // A newcomer that lost its disk on its way: the next one of its name goes on in its place.
+            Some((id, node)) if node.name == name => {
+                if let Some(record) = self.nodes.get_mut(&id) {
+                    record.replaces = None;
+                    record.removed_at = Some(TimestampMs(0));
+                }
+                node.replaces
+            }
+            Some((id, _)) => return MetaResponse::Refused(Refusal::Busy(id)),
+            None => self.member_by_name(&name).map(|(id, _)| id),
+        };
         if self.members().count() >= NODES_MAX {
             return MetaResponse::Refused(Refusal::TooManyNodes);
         }
-        let replaces = self.member_by_name(&name).map(|(id, _)| id);
         let id = NodeId(self.next_node_id);
         self.next_node_id += 1;
         self.nodes.insert(id, NodeRecord { cluster_address, nonce, replaces, ..NodeRecord::new(name) });
@@ -319,6 +329,15 @@ mod tests {
         state.apply(LogIndex(4), MetaCommand::Remove { node: NodeId(3), at: TimestampMs(5) });
         assert_eq!(state.nodes[&NodeId(4)].replaces, None);
         assert_eq!(state.member_by_name("node-3").map(|(id, _)| id), Some(NodeId(4)));
+    }
+
+    #[test]
+    fn a_newcomer_that_lost_its_disk_on_its_way_is_followed_by_the_next_of_its_name() {
+        let mut state = begun();
+        state.apply(LogIndex(2), allocate("node-3", 11));
+        assert_eq!(state.apply(LogIndex(3), allocate("node-3", 12)), MetaResponse::Allocated(NodeId(5)));
+        assert_eq!(state.nodes[&NodeId(5)].replaces, Some(NodeId(3)));
+        assert!(state.nodes[&NodeId(4)].removed_at.is_some());
     }
 
     #[test]

@@ -72,6 +72,7 @@ type Incoming = mpsc::UnboundedSender<(Box<dyn ClientIo>, SocketAddr)>;
 struct Wires {
     listeners: BTreeMap<SocketAddr, Incoming>,
     cut: BTreeSet<(IpAddr, IpAddr)>,
+    datagrams: BTreeMap<SocketAddr, mpsc::Sender<(Vec<u8>, SocketAddr)>>,
 }
 
 /// All networks of a test.
@@ -115,6 +116,36 @@ struct TestListener {
     address: SocketAddr,
 }
 
+#[derive(Debug)]
+struct TestDatagrams {
+    world: World,
+    address: SocketAddr,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<(Vec<u8>, SocketAddr)>>,
+}
+
+impl DatagramSocket for TestDatagrams {
+    fn send_to<'a>(&'a self, data: &'a [u8], to: SocketAddr) -> BoxFuture<'a, io::Result<usize>> {
+        Box::pin(async move {
+            let receiver = self.world.wires().datagrams.get(&to).cloned();
+            if let Some(receiver) = receiver.filter(|_| !self.world.is_cut(self.address.ip(), to.ip())) {
+                receiver.try_send((data.to_vec(), self.address)).ok();
+            }
+            Ok(data.len())
+        })
+    }
+    fn recv_from<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<(usize, SocketAddr)>> {
+        Box::pin(async move {
+            let (data, from) =
+                self.incoming.lock().await.recv().await.ok_or(io::ErrorKind::ConnectionAborted)?;
+            buf[..data.len()].copy_from_slice(&data);
+            Ok((data.len(), from))
+        })
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
 /// Carries bytes one way; what is cut waits.
 async fn pump(
     world: World,
@@ -144,7 +175,7 @@ async fn pump(
 static ALIVE: Mutex<BTreeMap<(usize, IpAddr), Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
 
 impl TestNet {
-    fn new(world: &World, node: u64) -> TestNet {
+    pub fn new(world: &World, node: u64) -> TestNet {
         let alive = Arc::new(AtomicBool::new(true));
         ALIVE.lock().unwrap().insert((Arc::as_ptr(&world.0) as usize, host(node)), alive.clone());
         TestNet { world: world.clone(), host: host(node), alive }
@@ -186,8 +217,14 @@ impl Net for TestNet {
         })
     }
 
-    fn bind_datagram(&self, _address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn DatagramSocket>>> {
-        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    fn bind_datagram(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn DatagramSocket>>> {
+        Box::pin(async move {
+            let (sender, incoming) = mpsc::channel(1024);
+            self.world.wires().datagrams.insert(address, sender);
+            let world = self.world.clone();
+            Ok(Box::new(TestDatagrams { world, address, incoming: incoming.into() })
+                as Box<dyn DatagramSocket>)
+        })
     }
 
     fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
