@@ -122,7 +122,8 @@ impl State {
         let horizon = time.plus(FUTURE_MAX);
         let rejection = if row.timestamp > horizon || row.slot.is_some_and(|slot| slot > horizon) {
             Some(Rejection::TooFarAhead)
-        } else if row.timestamp < self.cutoff || row.timestamp.0.unsigned_abs() > TIMESTAMP_MAX as u64 {
+        } else if row.timestamp < self.cutoff || row.timestamp.0.unsigned_abs() > TIMESTAMP_MAX.unsigned_abs()
+        {
             Some(Rejection::OutOfBounds)
         } else {
             None
@@ -410,7 +411,8 @@ impl State {
         }
         let (id, newest) = (source.id, source.newest);
         drop(source);
-        let at = if at > newest { at } else { newest.plus(DurationMs(1)) };
+        let sane = at > newest && at.0 <= TIMESTAMP_MAX;
+        let at = if sane { at } else { newest.plus(DurationMs(1)) };
         self.store(id, at, NewCells { floats, histograms: Vec::new() });
         let source = self.source_mut(id);
         source.newest = at;

@@ -358,6 +358,9 @@ mod tests {
         check(&[(Regex, "nosuch", ".*"), (Equal, "job", "b")], &[1]);
         check(&[(Regex, "nosuch", ".+")], &[]);
         check(&[], &[0, 1, 2, 3]);
+        check(&[(Regex, "__name__", "(?i)U.*")], &[0, 1]);
+        check(&[(Regex, "__name__", "(?i:LEFT)|down")], &[2, 3]);
+        check(&[(NotRegex, "__name__", "d.*n")], &[0, 1, 3]);
     }
 
     #[test]

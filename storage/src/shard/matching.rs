@@ -5,57 +5,24 @@
 
 use super::index::{Index, LabelIndex, ValueIndex};
 use model::{MatchOp, Matcher};
-use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use roaring::RoaringBitmap;
 use std::{ops::Bound, sync::Arc};
-
-/// Which values a regular expression can match.
-enum Reach {
-    /// Just these.
-    Literals(Vec<String>),
-    /// Only values with this prefix, which may be empty.
-    Prefix(String),
-}
-
-fn reach(expression: &str) -> Reach {
-    let Ok(hir) = regex_syntax::Parser::new().parse(&format!("(?s:{expression})")) else {
-        return Reach::Prefix(String::new());
-    };
-    let mut extractor = Extractor::new();
-    extractor.kind(ExtractKind::Prefix).limit_total(1_000).limit_class(16);
-    let mut literals = extractor.extract(&hir);
-    if hir.properties().look_set().is_empty()
-        && literals.is_exact()
-        && let Some(all) = literals.literals()
-    {
-        let texts: Option<Vec<String>> =
-            all.iter().map(|l| String::from_utf8(l.as_bytes().to_vec()).ok()).collect();
-        if let Some(texts) = texts {
-            return Reach::Literals(texts);
-        }
-    }
-    literals.make_inexact();
-    let prefix = literals.longest_common_prefix().unwrap_or_default();
-    let valid = std::str::from_utf8(prefix).map_or_else(|e| e.valid_up_to(), str::len);
-    Reach::Prefix(String::from_utf8_lossy(&prefix[..valid]).into_owned())
-}
 
 /// The union of the postings of all values for which the expression matches.
 fn matching(label: &LabelIndex, matcher: &Matcher) -> RoaringBitmap {
     let mut set = RoaringBitmap::new();
     let Some(regex) = matcher.regex() else { return set };
-    match reach(&matcher.value) {
-        Reach::Literals(texts) => {
-            for value in texts.iter().filter_map(|text| label.values.get(text.as_str())) {
-                value.postings.add_to(&mut set);
-            }
+    if let Some(texts) = regex.literal_set() {
+        for value in texts.iter().filter_map(|text| label.values.get(text.as_str())) {
+            value.postings.add_to(&mut set);
         }
-        Reach::Prefix(prefix) if prefix.is_empty() && matcher.value == ".+" => return label.all.clone(),
-        Reach::Prefix(prefix) => {
-            for (_, value) in from_prefix(label, &prefix).filter(|(text, _)| regex.is_match(text)) {
-                value.postings.add_to(&mut set);
-            }
-        }
+        return set;
+    }
+    if matcher.value == ".+" {
+        return label.all.clone();
+    }
+    for (_, value) in from_prefix(label, regex.prefix()).filter(|(text, _)| regex.is_match(text)) {
+        value.postings.add_to(&mut set);
     }
     set
 }

@@ -110,7 +110,10 @@ impl MergedIter<'_> {
             if shard.peek() == Some(&labels) {
                 match shard.next() {
                     Some(Ok((_, parts))) => all.extend(parts),
-                    Some(Err(error)) => return Some(Err(error)),
+                    Some(Err(error)) => {
+                        self.budget.give(all.iter().map(|part: &Part| part.samples.bytes()).sum());
+                        return Some(Err(error));
+                    }
                     None => {}
                 }
             }

@@ -19,10 +19,10 @@ use std::sync::{Arc, RwLock};
 impl State {
     /// Drops partitions that end at or before `cutoff`.
     pub(crate) fn retain(&mut self, cutoff: TimestampMs) -> Result<(), Refusal> {
-        if cutoff <= self.cutoff {
+        let first = partition_of(cutoff);
+        if first <= self.cutoff.0 {
             return Err(Refusal::OldCutoff(self.cutoff));
         }
-        let first = partition_of(cutoff);
         self.cutoff = TimestampMs(first);
         self.drop_before = Some(first);
         while let Some(entry) = self.partitions.first_entry().filter(|entry| *entry.key() < first) {

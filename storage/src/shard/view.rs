@@ -123,7 +123,12 @@ impl ShardView {
         let rows: u64 = chunks.iter().map(|c| u64::from(c.rows)).sum::<u64>()
             + windows.iter().map(|w| w.rows.len() as u64).sum::<u64>();
         budget.take(rows * 16)?;
-        let mut samples = Samples::default();
+        let room = usize::try_from(rows).unwrap_or(0);
+        let mut samples = Samples {
+            timestamps: Vec::with_capacity(room),
+            floats: Vec::with_capacity(room),
+            ..Samples::default()
+        };
         let result = (|| {
             let mut column = Column::default();
             for chunk in chunks {
@@ -340,7 +345,10 @@ impl Iterator for PartsIter<'_> {
                     Ok(samples) => {
                         parts.push(Part { shard: self.view.shard(), source: member.source, samples })
                     }
-                    Err(error) => return Some(Err(error)),
+                    Err(error) => {
+                        self.budget.give(parts.iter().map(|part: &Part| part.samples.bytes()).sum());
+                        return Some(Err(error));
+                    }
                 }
             }
         }
