@@ -111,32 +111,6 @@ fn is_mark(c: char) -> bool {
     !c.is_control() && alone.escape_debug().nth(1) != Some('\\')
 }
 
-/// `strconv.FormatFloat(value, 'f', -1, 64)`: all digits, no exponent.
-#[must_use]
-pub fn plain(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
-    }
-    value.to_string()
-}
-
-/// `%v` of a number: the shortest digits, with an exponent below 1e-4 and from 1e21.
-#[must_use]
-pub fn general(value: f64) -> String {
-    let size = value.abs();
-    if !value.is_finite() || size == 0.0 || (1e-4..1e21).contains(&size) {
-        return plain(value);
-    }
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => {
-            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-        None => text,
-    }
-}
-
 /// `%f` of a number: six decimals.
 #[must_use]
 pub fn fixed(value: f64) -> String {

@@ -52,7 +52,7 @@ impl fmt::Display for NumberLiteral {
             // To nanoseconds, then cut to milliseconds.
             f.write_str(&format_ms((self.value * 1e9 / 1e6) as i64))
         } else {
-            f.write_str(&go::plain(self.value))
+            f.write_str(&crate::number::format_float(self.value))
         }
     }
 }
@@ -83,11 +83,11 @@ impl fmt::Display for VectorMatching {
             write!(f, " group_{group} ({})", Names(&self.include))?;
         }
         match (self.fill_lhs, self.fill_rhs) {
-            (Some(l), Some(r)) if l == r => write!(f, " fill ({})", go::general(l)),
+            (Some(l), Some(r)) if l == r => write!(f, " fill ({})", crate::number::format_float_g(l)),
             (l, r) => {
                 for (word, value) in [("left", l), ("right", r)] {
                     if let Some(value) = value {
-                        write!(f, " fill_{word} ({})", go::general(value))?;
+                        write!(f, " fill_{word} ({})", crate::number::format_float_g(value))?;
                     }
                 }
                 Ok(())

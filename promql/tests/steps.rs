@@ -262,7 +262,16 @@ fn instant(engine: &Engine, store: &Store, query: &str, time: i64) -> Result<AtT
 }
 
 fn check(engine: &Engine, store: &Store, query: &str, seed: u64) {
-    let (start, end, step) = (120_000, 3_700_000, 61_000);
+    check_between(engine, store, query, (120_000, 3_700_000, 61_000), seed);
+}
+
+fn check_between(
+    engine: &Engine,
+    store: &Store,
+    query: &str,
+    (start, end, step): (i64, i64, i64),
+    seed: u64,
+) {
     let range = engine.range(store, query, start, end, step, &budget(), QueryOptions::default());
     let range = range.unwrap_or_else(|error| panic!("{query} (seed {seed}): {error}"));
     let Value::Matrix(series) = range.value else { panic!("{query}: no matrix") };
@@ -318,4 +327,130 @@ fn too_many_samples_are_refused_with_prometheus_text() {
     let engine = Engine::new(EngineOptions { samples_max: 10, ..EngineOptions::default() });
     let error = instant(&engine, &Store::new(1), "{__name__=~\".+\"}", 1_800_000).unwrap_err();
     assert_eq!(error, "query processing would load too many samples into memory in query execution");
+}
+
+/// Expressions of a small grammar, most of which have values in the store.
+struct Grammar(Dice);
+
+impl Grammar {
+    fn pick<'t>(&mut self, texts: &[&'t str]) -> &'t str {
+        texts[self.0.below(texts.len() as u64) as usize]
+    }
+
+    fn vector(&mut self, depth: u64) -> String {
+        if depth == 0 || self.0.below(5) == 0 {
+            let name = self.pick(&["c_total", "g", "h", "b_bucket", "c_total{x=\"a\"}", "{y=~\"0|1\"}"]);
+            let modifier = self.pick(&["", "", "", " offset 2m", " @ 1500", " offset -1m", " @ end()"]);
+            return format!("{name}{modifier}");
+        }
+        let inner = self.vector(depth - 1);
+        match self.0.below(8) {
+            0 => {
+                let op = self.pick(&["sum", "avg", "min", "max", "count", "group", "stddev"]);
+                let by = self.pick(&["", " by (x)", " without (y)", " by (x, le)", " by (__name__)"]);
+                format!("{op}{by} ({inner})")
+            }
+            1 => {
+                let op = self.pick(&["topk", "bottomk", "limitk", "quantile", "limit_ratio"]);
+                let k = self.pick(&["1", "3", "0.4", "-0.3"]);
+                format!("{op} by (x) ({k}, {inner})")
+            }
+            2 => {
+                let other = self.vector(depth - 1);
+                let op = self
+                    .pick(&["+", "-", "*", "/", ">", "== bool", "and", "or", "unless", "^", "%", "atan2"]);
+                let on = self.pick(&["", " on (x, y, le)", " ignoring (le)"]);
+                format!("({inner}) {op}{on} ({other})")
+            }
+            3 => {
+                let op = self.pick(&["+", "*", ">", "!= bool", "/", ">=", "</", ">/"]);
+                let scalar = self.pick(&["2", "time()", "-7", "scalar(g{y=\"0\"})", "NaN", "0"]);
+                format!("({inner}) {op} {scalar}")
+            }
+            4 => {
+                let func = self.pick(&[
+                    "abs",
+                    "-",
+                    "exp",
+                    "sort",
+                    "ceil",
+                    "sgn",
+                    "timestamp",
+                    "absent",
+                    "histogram_sum",
+                ]);
+                format!("{func}({inner})")
+            }
+            5 => {
+                let func = self.pick(&[
+                    "rate",
+                    "increase",
+                    "delta",
+                    "irate",
+                    "sum_over_time",
+                    "avg_over_time",
+                    "max_over_time",
+                    "last_over_time",
+                    "changes",
+                    "resets",
+                    "deriv",
+                    "count_over_time",
+                    "stdvar_over_time",
+                ]);
+                let window = self.pick(&["[5m:1m]", "[20m:30s]", "[3m:10s] offset 1m", "[10m:]"]);
+                format!("{func}(({inner}){window})")
+            }
+            6 => {
+                let func = self.pick(&[
+                    "rate",
+                    "increase",
+                    "delta",
+                    "idelta",
+                    "sum_over_time",
+                    "min_over_time",
+                    "first_over_time",
+                    "quantile_over_time(0.2, ",
+                    "present_over_time",
+                    "absent_over_time",
+                ]);
+                let name = self.pick(&["c_total", "g", "h", "b_bucket"]);
+                let window = self.pick(&["[1m]", "[5m]", "[31m]", "[7m] offset 3m", "[5m] @ 2000"]);
+                let open = if func.ends_with(' ') { "" } else { "(" };
+                format!("{func}{open}{name}{window})")
+            }
+            _ => {
+                let q = self.pick(&["0.5", "0.99", "0", "2"]);
+                format!("histogram_quantile({q}, {inner})")
+            }
+        }
+    }
+}
+
+#[test]
+fn generated_queries_have_at_each_step_what_an_instant_has() {
+    let store = Store::new(5);
+    let mut grammar = Grammar(Dice(20_260_821));
+    let (start, end, step) = (300_000, 3_400_000, 310_000);
+    let (mut answered, mut refused) = (0, 0);
+    for number in 0..1500 {
+        let query = grammar.vector(1 + number % 4);
+        let engine = engine(number % 2 == 0);
+        let range = engine.range(&store, &query, start, end, step, &budget(), QueryOptions::default());
+        let of_range = query.contains("end()");
+        match range {
+            Ok(_)
+                if !of_range
+                    && (start..=end)
+                        .step_by(step as usize)
+                        .all(|time| instant(&engine, &store, &query, time).is_ok()) =>
+            {
+                answered += 1;
+                check_between(&engine, &store, &query, (start, end, step), 5);
+            }
+            Ok(_) => {}
+            Err(_) => refused += 1,
+        }
+    }
+    println!("{answered} compared, {refused} refused");
+    assert!(answered > 700);
 }

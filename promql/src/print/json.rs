@@ -4,7 +4,6 @@
 use crate::ast::{
     AtModifier, DurationArg, DurationExpr, Expr, RangeMode, ValueType, VectorMatching, VectorSelector,
 };
-use crate::go;
 use crate::signature::Function;
 
 /// The tree as JSON.
@@ -72,7 +71,7 @@ impl Json {
             Expr::StepInvariant(_) => {}
             Expr::Number(e) => {
                 self.key("type").string("numberLiteral");
-                self.key("val").string(&go::plain(e.value));
+                self.key("val").string(&crate::number::format_float(e.value));
             }
             Expr::String(e) => {
                 self.key("type").string("stringLiteral");
@@ -150,7 +149,7 @@ impl Json {
 
     fn fill(&mut self, value: Option<f64>) {
         match value {
-            Some(value) if value.is_finite() => self.raw(&go::general(value)),
+            Some(value) if value.is_finite() => self.raw(&crate::number::format_float_json(value)),
             // JSON has no other numbers.
             _ => self.raw("null"),
         };
@@ -214,7 +213,7 @@ impl Json {
             DurationExpr::Number(n) => {
                 self.raw("{").key("duration").bool(n.is_duration);
                 self.key("type").string("numberLiteral");
-                self.key("val").string(&go::plain(n.value));
+                self.key("val").string(&crate::number::format_float(n.value));
                 self.raw("}");
                 return;
             }
