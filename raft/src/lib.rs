@@ -1,5 +1,6 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
 
+mod agreement;
 mod engine;
 mod forming;
 mod gossip;
@@ -13,6 +14,7 @@ mod read;
 mod status;
 mod time;
 
+pub use agreement::{Addresses, Agreed, AgreementError, agree};
 pub use engine::driver::{Driver, Effect, Event, Instant, Role, Timing};
 pub use engine::snapshot::SnapshotProgress;
 pub use forming::{

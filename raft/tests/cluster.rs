@@ -165,8 +165,7 @@ async fn a_transfer_to_a_dead_node_ends_with_a_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lags_behind_the_log_gets_a_snapshot() {
-    let mut options = raft::RaftOptions::default();
-    options.entries_kept = 0;
+    let options = raft::RaftOptions { entries_kept: 0, ..raft::RaftOptions::default() };
     let mut cluster = Cluster::with(options, &[A]).await;
     let leader = cluster.leader(A).await;
     let lagging = leader % 3 + 1;

@@ -257,7 +257,7 @@ mod tests {
         let mut driver = driver(&[(A, Role::Voter { rank: 0 }), (B, Role::Voter { rank: 2 })]);
         assert_eq!(run(&mut driver, 1, 454), []);
         assert_eq!(run(&mut driver, 455, 500), [(455, Effect::Campaign(A))]);
-        assert_eq!(run(&mut driver, 535, 535).contains(&(535, Effect::Campaign(B))), true);
+        assert!(run(&mut driver, 535, 535).contains(&(535, Effect::Campaign(B))));
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Peers {
 
     /// Ends all links.
     pub(crate) fn close(&self) {
-        self.with_links(|links| std::mem::take(links)).into_values().for_each(|link| link.task.abort());
+        self.with_links(std::mem::take).into_values().for_each(|link| link.task.abort());
     }
 
     fn start(&self, node: NodeId, address: &str) -> Link {

@@ -1,6 +1,6 @@
 //! Fakes for everything outside: a network that can be cut, a disk that can lose power, threads, clocks.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
-#![expect(clippy::disallowed_methods, reason = "this is the outside of the tests")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "this is the outside of the tests")]
 
 use bytes::Bytes;
 use model::{
@@ -587,4 +587,23 @@ pub fn checkpoint(node: &TestNode, shard: ShardId) {
 /// Snapshots that a node installed.
 pub fn installed(node: &TestNode, shard: ShardId) -> u64 {
     node.machines[&shard].installed.load(Ordering::Relaxed)
+}
+
+/// A node without a cluster, an id or groups.
+pub async fn unformed(world: &World, node: u64) -> RaftNode {
+    let clock = Arc::new(TestClock { start: Instant::now(), skew_ms: 0 });
+    let spawner: Arc<dyn Spawner> = Arc::new(TestSpawner);
+    let ports =
+        LogPorts { fs: Arc::new(MemFs::default()), clock: clock.clone(), spawner: Some(spawner.clone()) };
+    let (log, _) = Log::open(ports, Path::new("log"), LogOptions::default()).expect("log opens");
+    let net = Arc::new(TestNet::new(world, node));
+    let rng = Arc::new(TestRng(AtomicU64::new(node * 77)));
+    let ports = RaftPorts { clock, rng, spawner, net, log: Arc::new(log) };
+    let us = PeerName {
+        cluster: None,
+        node: None,
+        name: format!("node-{node}"),
+        address: address(node).to_string(),
+    };
+    RaftNode::start(ports, RaftOptions::default(), us, Some(address(node))).await.expect("raft starts")
 }
