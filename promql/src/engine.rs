@@ -60,6 +60,8 @@ impl Default for EngineOptions {
 pub struct QueryOptions {
     /// Replaces the engine's lookback, milliseconds (`lookback_delta`).
     pub lookback_delta_ms: Option<i64>,
+    /// Whether [`Stats::by_step`] is wanted (`stats=all`).
+    pub stats_by_step: bool,
 }
 
 /// The query failed. The texts are Prometheus's.
@@ -152,10 +154,12 @@ pub enum Value {
 }
 
 /// Figures of one evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Samples that the steps looked at, one looked at twice counted twice.
     pub total_queryable_samples: u64,
+    /// The same for each step (milliseconds), if it was asked for.
+    pub by_step: Vec<(i64, u64)>,
     /// The most samples held at once.
     pub peak_samples: u64,
     /// The most bytes held at once.
@@ -167,7 +171,7 @@ pub struct Stats {
 pub struct Answer {
     /// The value.
     pub value: Value,
-    /// The time of a scalar, a string or a vector, milliseconds; the last step of a range query.
+    /// The time of a scalar, a string or a vector, milliseconds; of a range query its last step.
     pub timestamp: i64,
     /// Warnings, as they are shown.
     pub warnings: Vec<String>,
@@ -237,8 +241,10 @@ impl Engine {
         let meter = Meter::new(budget, self.options.samples_max);
         let evaluator = self.evaluator(queryable, budget, &meter, query);
         evaluator.check()?;
+        let grid = Grid::instant(time);
+        evaluator.count_by_step(query, &grid);
         let value = evaluator.instant_value(&node, time)?;
-        Ok(self.answer(value, time, text, &evaluator))
+        Ok(self.answer(value, &grid, text, &evaluator))
     }
 
     /// Evaluates a query at `start`, `start + step`, ... up to `end` (milliseconds).
@@ -256,18 +262,26 @@ impl Engine {
         budget: &Budget,
         query: QueryOptions,
     ) -> Result<Answer, EvalError> {
-        self.range_expr(queryable, text, &self.parse(text)?, Bounds { start, end, step }, budget, query)
+        self.range_expr(queryable, text, &self.parse(text)?, start, end, step, budget, query)
     }
 
-    fn range_expr(
+    /// Evaluates a parsed query as [`Engine::range`] does; `text` is what it was parsed from.
+    ///
+    /// # Errors
+    /// See [`EvalError`].
+    #[expect(clippy::too_many_arguments, reason = "they are the parameters of a range query")]
+    pub fn range_expr(
         &self,
         queryable: &dyn Queryable,
         text: &str,
         expr: &Expr,
-        bounds: Bounds,
+        start: i64,
+        end: i64,
+        step: i64,
         budget: &Budget,
         query: QueryOptions,
     ) -> Result<Answer, EvalError> {
+        let bounds = Bounds { start, end, step };
         let value_type = expr.value_type();
         if !matches!(value_type, ValueType::Vector | ValueType::Scalar) {
             return Err(EvalError::BadQuery(format!(
@@ -275,16 +289,18 @@ impl Engine {
                 value_type.describe()
             )));
         }
-        if bounds.step <= 0 {
+        if step <= 0 {
             return Err(EvalError::BadQuery("step must be greater than 0 milliseconds".to_owned()));
         }
         let node = self.plan(expr, bounds)?;
         let meter = Meter::new(budget, self.options.samples_max);
         let evaluator = self.evaluator(queryable, budget, &meter, query);
         evaluator.check()?;
-        let grid = Grid::range(bounds.start, bounds.end, bounds.step);
+        let grid = Grid::range(start, end, step);
+        evaluator.check_grid(&grid)?;
+        evaluator.count_by_step(query, &grid);
         let value = evaluator.range_value(&node, &grid)?;
-        Ok(self.answer(value, bounds.end, text, &evaluator))
+        Ok(self.answer(value, &grid, text, &evaluator))
     }
 
     fn plan(&self, expr: &Expr, bounds: Bounds) -> Result<Node, EvalError> {
@@ -313,14 +329,16 @@ impl Engine {
         }
     }
 
-    fn answer(&self, value: Value, timestamp: i64, text: &str, evaluator: &Evaluator<'_>) -> Answer {
+    fn answer(&self, value: Value, grid: &Grid, text: &str, evaluator: &Evaluator<'_>) -> Answer {
+        let by_step = evaluator.meter.read_by_step().into_iter().enumerate();
         let (warnings, infos) = evaluator.notes.borrow().render(text, self.options.annotations_max);
         let stats = Stats {
             total_queryable_samples: evaluator.meter.read(),
+            by_step: by_step.map(|(step, samples)| (grid.time(step), samples)).collect(),
             peak_samples: evaluator.meter.samples_peak(),
             peak_bytes: evaluator.budget.bytes_peak(),
         };
-        Answer { value, timestamp, warnings, infos, stats }
+        Answer { value, timestamp: grid.end(), warnings, infos, stats }
     }
 }
 
@@ -353,8 +371,13 @@ fn columns_to_series(labels: Labels, columns: Columns) -> MatrixSeries {
 }
 
 impl Evaluator<'_> {
+    fn count_by_step(&self, query: QueryOptions, grid: &Grid) {
+        if query.stats_by_step {
+            self.meter.count_by_step(grid.steps);
+        }
+    }
+
     fn range_value(&self, node: &Node, grid: &Grid) -> Result<Value, EvalError> {
-        self.check_grid(grid)?;
         if node.value_type == ValueType::Scalar {
             let values = self.scalar(node, grid)?.into_steps(grid.steps);
             let mut matrix = Matrix::new(self.meter);
@@ -425,7 +448,7 @@ impl Evaluator<'_> {
                         series.floats = extended_samples(&floats, &window, mode == RangeMode::Smoothed);
                     }
                     if !series.floats.is_empty() || !series.histograms.is_empty() {
-                        self.meter.count_read((series.floats.len() + series.histograms.len()) as u64);
+                        self.meter.count_read(0, (series.floats.len() + series.histograms.len()) as u64);
                         all.push(series);
                     }
                     Ok(())
@@ -435,6 +458,7 @@ impl Evaluator<'_> {
             Kind::Subquery(subquery) => {
                 let (inner, matrix) = self.subquery(subquery, grid)?;
                 let matrix = self.clean_up(matrix, &inner)?;
+                matrix.tracks.iter().for_each(|track| self.meter.count_read(0, track.points()));
                 let series = matrix.tracks.into_iter().map(|track| {
                     let columns = track_columns(&track, &inner);
                     columns_to_series(track.labels, columns)

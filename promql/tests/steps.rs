@@ -454,3 +454,22 @@ fn generated_queries_have_at_each_step_what_an_instant_has() {
     println!("{answered} compared, {refused} refused");
     assert!(answered > 700);
 }
+
+#[test]
+fn samples_are_counted_for_each_step_that_looks_at_them() {
+    let times: Vec<i64> = (0..60).map(|i| i * 60_000).collect();
+    let samples = Samples { floats: vec![1.0; 60], timestamps: times, ..Samples::default() };
+    let store = Store(vec![Series { labels: Labels::from_pairs([("__name__", "m")]), samples }]);
+    let by_step = |query: &str| {
+        let options = QueryOptions { stats_by_step: true, ..QueryOptions::default() };
+        let answer = engine(false).range(&store, query, 600_000, 720_000, 60_000, &budget(), options);
+        let stats = answer.expect("it has an answer").stats;
+        assert_eq!(stats.total_queryable_samples, stats.by_step.iter().map(|(_, count)| count).sum::<u64>());
+        stats.by_step
+    };
+    let of_each = |count: u64| vec![(600_000, count), (660_000, count), (720_000, count)];
+    assert_eq!(by_step("m"), of_each(1));
+    assert_eq!(by_step("sum_over_time(m[5m])"), of_each(5));
+    assert_eq!(by_step("m @ 300"), of_each(1));
+    assert_eq!(by_step("sum_over_time(m[10m:2m])"), of_each(5));
+}

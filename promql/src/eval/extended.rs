@@ -284,9 +284,9 @@ impl Evaluator<'_> {
             for step in 0..grid.steps {
                 let time = selector.reference(grid.time(step));
                 let out = self.smoothed_at(&columns, time, (&name, node.at));
+                self.meter.count_read(step, u64::from(!matches!(out, Out::Absent)));
                 track.set(step, out);
             }
-            self.meter.count_read(track.points());
             if track.has_points() { sink(track) } else { Ok(()) }
         })
     }

@@ -147,7 +147,9 @@ impl<'a> Evaluator<'a> {
                 }
             }
             if times.iter().any(Option::is_some) {
-                self.meter.count_read(times.iter().flatten().count() as u64);
+                for (step, _) in times.iter().enumerate().filter(|(_, time)| time.is_some()) {
+                    self.meter.count_read(step, 1);
+                }
                 infos.push(InfoSeries { labels, times });
             }
             Ok(())

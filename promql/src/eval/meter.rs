@@ -2,7 +2,7 @@
 
 use crate::engine::EvalError;
 use model::Budget;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// Counts what one query holds.
 pub(crate) struct Meter<'a> {
@@ -11,17 +11,65 @@ pub(crate) struct Meter<'a> {
     samples: Cell<u64>,
     samples_peak: Cell<u64>,
     read: Cell<u64>,
+    /// Samples looked at by each step of the query; empty if nobody asks.
+    read_by_step: RefCell<Vec<u64>>,
+    /// How deep in subqueries the evaluation is: what they read counts where their windows are looked at.
+    muted: Cell<u32>,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn new(budget: &'a Budget, samples_max: u64) -> Meter<'a> {
-        let zero = || Cell::new(0);
-        Meter { budget, samples_max, samples: zero(), samples_peak: zero(), read: zero() }
+        Meter {
+            budget,
+            samples_max,
+            samples: Cell::new(0),
+            samples_peak: Cell::new(0),
+            read: Cell::new(0),
+            read_by_step: RefCell::new(Vec::new()),
+            muted: Cell::new(0),
+        }
     }
 
-    /// Counts samples that were read from storage, over all steps.
-    pub(crate) fn count_read(&self, samples: u64) {
-        self.read.set(self.read.get().saturating_add(samples));
+    /// Asks for figures of each of so many steps.
+    pub(crate) fn count_by_step(&self, steps: usize) {
+        *self.read_by_step.borrow_mut() = vec![0; steps];
+    }
+
+    /// Counts samples that a step looked at.
+    #[inline]
+    pub(crate) fn count_read(&self, step: usize, samples: u64) {
+        if self.muted.get() > 0 {
+            return;
+        }
+        self.read.set(self.read.get() + samples);
+        if let Some(count) = self.read_by_step.borrow_mut().get_mut(step) {
+            *count += samples;
+        }
+    }
+
+    /// Runs what counts elsewhere.
+    pub(crate) fn muted<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.muted.set(self.muted.get() + 1);
+        let result = run();
+        self.muted.set(self.muted.get() - 1);
+        result
+    }
+
+    /// Runs what is evaluated once for all steps: each counts its samples.
+    pub(crate) fn for_all_steps<T>(&self, steps: usize, run: impl FnOnce() -> T) -> T {
+        let before = self.read.get();
+        let first_before = self.read_by_step.borrow().first().copied().unwrap_or(0);
+        let result = run();
+        let more = (self.read.get() - before).saturating_mul((steps as u64).saturating_sub(1));
+        self.read.set(self.read.get().saturating_add(more));
+        let mut by_step = self.read_by_step.borrow_mut();
+        let each = by_step.first().copied().unwrap_or(0) - first_before;
+        by_step.iter_mut().skip(1).for_each(|count| *count += each);
+        result
+    }
+
+    pub(crate) fn read_by_step(&self) -> Vec<u64> {
+        self.read_by_step.borrow().clone()
     }
 
     pub(crate) fn read(&self) -> u64 {

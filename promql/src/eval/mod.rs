@@ -141,7 +141,8 @@ impl<'a> Evaluator<'a> {
                 None => self.collect(node, grid),
             },
             Kind::Invariant(inner) => {
-                let mut matrix = self.vector(inner, &Grid::instant(grid.start))?;
+                let first = Grid::instant(grid.start);
+                let mut matrix = self.meter.for_all_steps(grid.steps, || self.vector(inner, &first))?;
                 for track in &mut matrix.tracks {
                     matrix.held.hold(track.points() * (grid.steps as u64).saturating_sub(1))?;
                     track.spread(grid.steps);

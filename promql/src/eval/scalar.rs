@@ -59,7 +59,9 @@ impl Evaluator<'_> {
             Kind::Number(value) => Column::Constant(*value),
             Kind::Negate(inner) => self.scalar(inner, grid)?.map(|value| -value),
             Kind::Invariant(inner) => {
-                Column::Constant(self.scalar(inner, &Grid::instant(grid.start))?.get(0))
+                let first = Grid::instant(grid.start);
+                let column = self.meter.for_all_steps(grid.steps, || self.scalar(inner, &first))?;
+                Column::Constant(column.get(0))
             }
             Kind::Binary(binary) => {
                 let (left, right) = (self.scalar(&binary.left, grid)?, self.scalar(&binary.right, grid)?);

@@ -107,6 +107,7 @@ impl Evaluator<'_> {
                     if let Some(position) = cursor.seek(selector.reference(grid.time(step))) {
                         track.floats[step] = samples.floats[position];
                         count += 1;
+                        self.meter.count_read(step, 1);
                     }
                 }
             } else {
@@ -116,16 +117,17 @@ impl Evaluator<'_> {
                         None => {
                             track.floats[step] = samples.floats[position];
                             count += 1;
+                            self.meter.count_read(step, 1);
                         }
                         Some(histogram) if is_stale_nan(histogram.sum) => {}
                         Some(histogram) => {
-                            count += sample_size(histogram);
+                            count += 1;
+                            self.meter.count_read(step, sample_size(histogram));
                             track.set_histogram(step, std::sync::Arc::clone(histogram));
                         }
                     }
                 }
             }
-            self.meter.count_read(count);
             if count > 0 { sink(track) } else { Ok(()) }
         })
     }
@@ -161,8 +163,8 @@ impl Evaluator<'_> {
                 };
                 track.floats[step] = time as f64 / 1000.0;
                 count += 1;
+                self.meter.count_read(step, 1);
             }
-            self.meter.count_read(count);
             if count == 0 {
                 return Ok(());
             }

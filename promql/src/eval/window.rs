@@ -280,11 +280,11 @@ impl Evaluator<'_> {
             Matrix::new(self.meter)
         } else if subquery.inner.value_type == crate::ast::ValueType::Scalar {
             let mut matrix = Matrix::new(self.meter);
-            let values = self.scalar(&subquery.inner, &inner)?.into_steps(inner.steps);
+            let values = self.meter.muted(|| self.scalar(&subquery.inner, &inner))?.into_steps(inner.steps);
             matrix.push(Track::of_floats(Labels::empty(), values))?;
             matrix
         } else {
-            self.vector(&subquery.inner, &inner)?
+            self.meter.muted(|| self.vector(&subquery.inner, &inner))?
         };
         Ok((inner, matrix))
     }
@@ -337,7 +337,7 @@ impl Evaluator<'_> {
         let fast = histograms.is_empty() && frame.mode == RangeMode::Plain;
         let mut sliding =
             if fast { Sliding::new(frame.func, &floats, frame.length, grid.interval) } else { Sliding::None };
-        let (mut widest, mut read) = (0, 0_u64);
+        let mut widest = 0;
         for step in 0..grid.steps {
             let end = reference(step);
             let start = end.saturating_sub(frame.length);
@@ -355,7 +355,7 @@ impl Evaluator<'_> {
             let in_window = ends.len() as u64
                 + histograms.values[histogram_ends.range()].iter().map(|h| sample_size(h)).sum::<u64>();
             widest = widest.max(in_window);
-            read += in_window;
+            self.meter.count_read(step, in_window);
             for (param, column) in call.params.iter_mut().zip(&frame.params) {
                 *param = column.get(step);
             }
@@ -373,7 +373,6 @@ impl Evaluator<'_> {
             }
         }
         self.meter.would_hold(widest)?;
-        self.meter.count_read(read);
         if !track.has_points() {
             return Ok(None);
         }
