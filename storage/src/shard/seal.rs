@@ -235,7 +235,7 @@ pub(crate) fn drop_columns(source: &mut Source, index: &mut Index, gone: &[u32])
     let mut changed = Vec::with_capacity(gone.len());
     let mut to = vec![NO_COLUMN; source.columns.len()];
     let mut columns = Columns::default();
-    for column in 0..source.columns.len() {
+    for (column, to) in to.iter_mut().enumerate() {
         let (series, last) = (source.columns.series[column], source.columns.sealed_last[column]);
         let record = index.get_mut(series);
         if leaving.contains(column as u32) {
@@ -246,7 +246,7 @@ pub(crate) fn drop_columns(source: &mut Source, index: &mut Index, gone: &[u32])
             }
             continue;
         }
-        to[column] = columns.len() as u32;
+        *to = columns.len() as u32;
         if let Some(record) = record {
             record.column = columns.len() as u32;
         }

@@ -153,7 +153,7 @@ fn a_row_against_a_layout_that_is_gone_is_refused_and_goes_through_when_encoded_
     let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
     f.scraped(&a, 1_000, &cells);
     let row = f.row(&a, RowKind::Whole { slot: TimestampMs(90_000) }, 90_000, &cells[..3]);
-    let before = f.segment(&[row.clone()], None);
+    let before = f.segment(std::slice::from_ref(&row), None);
     for i in 2..=6 {
         f.scraped(&a, i * 1_000, &cells[..3]);
     }
