@@ -2,5 +2,8 @@
 //!
 //! It connects those who decide and decides nothing itself. As a library it is what a simulator runs.
 
+pub mod cli;
 pub mod config;
+mod logging;
 pub mod outside;
+mod server;

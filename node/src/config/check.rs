@@ -24,7 +24,7 @@ const TEXT_BYTES_MAX: usize = 8 << 20;
 /// # Errors
 /// The first thing that is wrong, with its line.
 pub fn parse(file: &str, text: &str, unsupported: Unsupported) -> Result<Config, ConfigError> {
-    let mut checker = Checker { file, unsupported, ignored: Vec::new() };
+    let checker = Checker { file, unsupported, ignored: Vec::new() };
     if text.len() > TEXT_BYTES_MAX {
         return Err(checker.error(0, format!("{} bytes are too many; at most {TEXT_BYTES_MAX} are taken", text.len())));
     }

@@ -86,6 +86,35 @@ fn mask_flow_line(line: &str) -> String {
     out
 }
 
+/// The section of `scrape_configs` with this `job_name`, as it stands in the text; `None` if there is none.
+#[must_use]
+pub fn section_of(yaml: &str, job_name: &str) -> Option<String> {
+    let is_item = |line: &&str| line.trim_start().starts_with("- ");
+    let mut sections: Vec<Vec<&str>> = Vec::new();
+    let mut depth = None;
+    for line in yaml.lines().skip_while(|line| !line.starts_with("scrape_configs:")).skip(1) {
+        let indent = line.len() - line.trim_start().len();
+        let top_level = indent == 0 && !line.is_empty() && !is_item(&line) && !line.starts_with('#');
+        if top_level {
+            break;
+        }
+        if is_item(&line) && depth.is_none_or(|depth| indent == depth) {
+            depth = Some(indent);
+            sections.push(Vec::new());
+        }
+        if let Some(section) = sections.last_mut() {
+            section.push(line);
+        }
+    }
+    let named = |section: &Vec<&str>| {
+        section.iter().any(|line| {
+            let line = line.trim_start_matches([' ', '-']);
+            line.strip_prefix("job_name:").is_some_and(|name| name.trim().trim_matches(['"', '\'']) == job_name)
+        })
+    };
+    sections.into_iter().find(named).map(|section| section.join("\n") + "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +137,13 @@ mod tests {
     fn a_secret_in_a_flow_mapping_is_masked() {
         let yaml = "basic_auth: {username: u, password: 'p, q'}\n";
         assert_eq!(mask_flow(yaml), "basic_auth: {username: u, password: <secret>}\n");
+    }
+
+    #[test]
+    fn a_section_is_found_by_its_job_name() {
+        let yaml = "scrape_configs:\n  - job_name: a\n    scheme: http\n  - job_name: 'b'\nother: 1\n";
+        assert_eq!(section_of(yaml, "b").as_deref(), Some("  - job_name: 'b'\n"));
+        assert_eq!(section_of(yaml, "c"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod mask;
 mod raw;
 
 pub use check::parse;
-pub use mask::mask_secrets;
+pub use mask::{mask_secrets, section_of};
 
 use model::{DurationMs, Labels};
 use scrape::config::ScrapeConfig;

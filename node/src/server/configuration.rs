@@ -1,0 +1,274 @@
+//! The configuration's way into the cluster: a node offers its file when the cluster has none, when it is told to
+//! reload, and at start when the file differs from the one it remembers.
+
+use super::Node;
+use crate::config::{self, mask_secrets};
+use api::ports::{ConfigEntry, ConfigSource};
+use model::{BoxFuture, ConfigVersion, Fs, Labels, TimestampMs};
+use raft::meta::{ConfigFiles, MetaCommand, MetaResponse, OfferMode};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::sleep;
+
+/// Patience with one offer.
+const OFFER_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at service discovery files.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Files of one pattern at the most.
+const FILES_MAX: usize = 1_000;
+/// The file that remembers what this node offered last.
+const REMEMBERED: &str = "offered.json";
+
+/// What this node offered last: hashes of the configuration's text and of its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    version: u8,
+    text: Option<u64>,
+    files: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    remembered: Remembered,
+    last_reload_failed: bool,
+    last_reload: TimestampMs,
+}
+
+/// Offers and shows the configuration.
+pub(crate) struct Configuration {
+    node: Arc<Node>,
+    state: Mutex<State>,
+}
+
+fn hash(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+impl Configuration {
+    pub(crate) fn new(node: Arc<Node>) -> Configuration {
+        let path = node.options.data.join(REMEMBERED);
+        let remembered = node.ports.fs.read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let state = State { remembered: remembered.unwrap_or_default(), ..State::default() };
+        Configuration { node, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the last reload was, and whether it succeeded.
+    pub(crate) fn last_reload(&self) -> (TimestampMs, bool) {
+        let state = self.state();
+        let at = if state.last_reload == TimestampMs::default() { self.node.started } else { state.last_reload };
+        (at, !state.last_reload_failed)
+    }
+
+    fn remember(&self, change: impl FnOnce(&mut Remembered)) {
+        let bytes = {
+            let mut state = self.state();
+            let before = state.remembered.clone();
+            change(&mut state.remembered);
+            state.remembered.version = 1;
+            if state.remembered == before {
+                return;
+            }
+            serde_json::to_vec(&state.remembered).expect("numbers and texts are JSON")
+        };
+        if let Err(error) = self.node.ports.fs.replace(&self.node.options.data.join(REMEMBERED), &bytes) {
+            tracing::warn!(%error, "what was offered cannot be remembered; it will be offered again at the next start");
+        }
+    }
+
+    /// Offers the file as it was at the start.
+    pub(crate) async fn offer_at_start(&self, text: Option<String>) {
+        let Some(text) = text else { return };
+        let remembered = self.state().remembered.text;
+        let mode = match remembered {
+            Some(hash_before) if hash_before != hash(&text) => OfferMode::Replace,
+            _ => OfferMode::IfNone,
+        };
+        loop {
+            match self.offer(&text, mode).await {
+                Ok(version) => return tracing::info!(%version, "configuration offered"),
+                Err(error) => tracing::warn!(%error, "configuration not offered yet"),
+            }
+            sleep(WATCH_INTERVAL).await;
+        }
+    }
+
+    /// Offers a text that was checked.
+    async fn offer(&self, text: &str, mode: OfferMode) -> Result<ConfigVersion, String> {
+        let files = self.read_files(text)?;
+        let hashes: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.clone(), hash(text))).collect();
+        let offer = MetaCommand::OfferConfig {
+            node: Some(self.node.id()),
+            mode,
+            text: text.to_owned(),
+            files,
+            at: self.node.ports.clock.now(),
+        };
+        let version = self.propose(&offer).await?;
+        self.remember(|remembered| {
+            remembered.text = Some(hash(text));
+            remembered.files.extend(hashes);
+        });
+        Ok(version)
+    }
+
+    async fn propose(&self, command: &MetaCommand) -> Result<ConfigVersion, String> {
+        match self.node.propose_meta(command, OFFER_PATIENCE).await {
+            Ok(MetaResponse::Config { version, .. }) => Ok(version),
+            Ok(MetaResponse::Refused(refusal)) => Err(refusal.to_string()),
+            Ok(other) => Err(format!("meta answered {other:?} to a configuration")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn check(&self, text: &str) -> Result<config::Config, String> {
+        let file = self.node.options.config_file.display().to_string();
+        config::parse(&file, text, self.node.options.unsupported()).map_err(|error| error.to_string())
+    }
+
+    /// Contents of the service discovery files that a configuration names and this node has.
+    fn read_files(&self, text: &str) -> Result<ConfigFiles, String> {
+        let config = self.check(text)?;
+        let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
+        let mut files = ConfigFiles::new();
+        for pattern in config.file_sd_patterns() {
+            for path in expand(&*self.node.ports.fs, base, &pattern) {
+                let full = base.join(&path);
+                match self.node.ports.fs.read(&full).map(String::from_utf8) {
+                    Ok(Ok(contents)) => drop(files.insert(path, contents)),
+                    Ok(Err(_)) => tracing::warn!(file = %full.display(), "not UTF-8; left out"),
+                    Err(error) => tracing::debug!(file = %full.display(), %error, "left out"),
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    async fn reload_file(&self) -> Result<(), String> {
+        let path = &self.node.options.config_file;
+        let bytes = self.node.ports.fs.read(path).map_err(|error| format!("{}:0: {error}", path.display()))?;
+        let text = String::from_utf8(bytes).map_err(|_| format!("{}:0: not UTF-8", path.display()))?;
+        self.check(&text)?;
+        let version = self.offer(&text, OfferMode::Replace).await?;
+        self.wait_in_force(version).await;
+        Ok(())
+    }
+
+    /// Waits a moment until this node follows a version.
+    async fn wait_in_force(&self, version: ConfigVersion) {
+        let mut plan = self.node.plan.subscribe();
+        let reached = plan.wait_for(|plan| plan.version >= version);
+        let _later_then = tokio::time::timeout(OFFER_PATIENCE, reached).await;
+    }
+
+    /// Offers service discovery files when they change under this node's eyes.
+    pub(crate) fn watch_files(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let this = self.clone();
+        async move {
+            loop {
+                sleep(WATCH_INTERVAL).await;
+                let Some(text) = this.node.meta.state().config().map(|config| config.text.clone()) else { continue };
+                let Ok(files) = this.read_files(&text) else { continue };
+                let changed: ConfigFiles = {
+                    let remembered = &this.state().remembered.files;
+                    files.into_iter().filter(|(path, text)| remembered.get(path) != Some(&hash(text))).collect()
+                };
+                if !changed.is_empty() {
+                    this.offer_files(changed).await;
+                }
+            }
+        }
+    }
+
+    async fn offer_files(&self, mut files: ConfigFiles) {
+        // A first sight of a file that the cluster knows already overrides nothing.
+        let state = self.node.meta.state();
+        let committed = state.config().map(|config| config.files.clone()).unwrap_or_default();
+        let seen: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.clone(), hash(text))).collect();
+        {
+            let known = &self.state().remembered.files;
+            files.retain(|path, _| known.contains_key(path) || !committed.contains_key(path));
+        }
+        if !files.is_empty() {
+            let offer = MetaCommand::OfferFiles { node: self.node.id(), files, at: self.node.ports.clock.now() };
+            if let Err(error) = self.propose(&offer).await {
+                return tracing::warn!(%error, "changed files of targets not offered yet");
+            }
+        }
+        self.remember(|remembered| remembered.files.extend(seen));
+    }
+}
+
+/// Paths that a pattern names, as written there; relative ones lie beside the configuration file.
+fn expand(fs: &dyn Fs, base: &Path, pattern: &str) -> Vec<String> {
+    if !pattern.contains('*') {
+        return vec![pattern.to_owned()];
+    }
+    let folder = PathBuf::from(pattern.rsplit_once('/').map_or("", |(folder, _)| folder));
+    let folder = if pattern.starts_with('/') && folder.as_os_str().is_empty() { PathBuf::from("/") } else { folder };
+    let names = fs.list(&base.join(&folder)).unwrap_or_default();
+    let paths = names.iter().map(|name| folder.join(name).display().to_string());
+    paths.filter(|path| super::plan::matches_pattern(pattern, path)).take(FILES_MAX).collect()
+}
+
+impl ConfigSource for Configuration {
+    fn yaml(&self) -> String {
+        self.node.meta.state().config().map(|config| mask_secrets(&config.text)).unwrap_or_default()
+    }
+
+    fn flags(&self) -> BTreeMap<String, String> {
+        self.node.options.flags.clone()
+    }
+
+    fn external_labels(&self) -> Labels {
+        self.node.plan.borrow().config.as_ref().map(|config| config.external_labels.clone()).unwrap_or_default()
+    }
+
+    fn evaluation_interval(&self) -> Duration {
+        let plan = self.node.plan.borrow();
+        plan.config.as_ref().map_or(Duration::from_secs(60), |config| config.evaluation_interval.into())
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let result = self.reload_file().await;
+            let mut state = self.state();
+            state.last_reload_failed = result.is_err();
+            state.last_reload = self.node.ports.clock.now();
+            result
+        })
+    }
+
+    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
+        Box::pin(async move {
+            self.check(&yaml)?;
+            let files = self.read_files(&yaml)?;
+            let at = self.node.ports.clock.now();
+            let offer = MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
+            let version = self.propose(&offer).await?;
+            self.wait_in_force(version).await;
+            Ok(version)
+        })
+    }
+
+    fn history(&self, limit: usize) -> BoxFuture<'_, Vec<ConfigEntry>> {
+        let state = self.node.meta.state();
+        let entries = state.configs.iter().rev().take(limit).map(|config| ConfigEntry {
+            version: config.version,
+            hash: format!("{:016x}", config.hash()),
+            offered_at: config.at,
+            offered_by: config.offered_by.map_or_else(|| "operator".to_owned(), |id| self.node.name_of(id)),
+            yaml: mask_secrets(&config.text),
+        });
+        let entries = entries.collect();
+        Box::pin(async move { entries })
+    }
+}

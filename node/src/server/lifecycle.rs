@@ -1,0 +1,70 @@
+//! The process's life, as the API tells and changes it.
+
+use super::{Node, configuration::Configuration};
+use api::ports::{Readiness, RuntimeInfo};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::sync::watch;
+
+/// Implements the API's port.
+pub(crate) struct Lifecycle {
+    node: Arc<Node>,
+    configuration: Arc<Configuration>,
+    quit: watch::Sender<bool>,
+    stopping: AtomicBool,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(node: Arc<Node>, configuration: Arc<Configuration>, quit: watch::Sender<bool>) -> Lifecycle {
+        Lifecycle { node, configuration, quit, stopping: AtomicBool::new(false) }
+    }
+
+    /// The node is stopping.
+    pub(crate) fn stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+}
+
+impl api::ports::Lifecycle for Lifecycle {
+    fn quit(&self) {
+        self.quit.send_replace(true);
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.stopping.load(Ordering::Acquire) {
+            return Readiness::Stopping;
+        }
+        match self.node.health.not_ready() {
+            None => Readiness::Ready,
+            Some(reason) if self.node.health.are_shards_open() => Readiness::NotReady(reason),
+            Some(reason) => Readiness::Starting(reason),
+        }
+    }
+
+    fn runtime(&self) -> RuntimeInfo {
+        let handle = tokio::runtime::Handle::try_current().ok();
+        let (last_config_time, reload_config_success) = self.configuration.last_reload();
+        let options = &self.node.options;
+        let days = scrape::config::format_duration(model::DurationMs(
+            u64::try_from(options.retention_time.as_millis()).unwrap_or(u64::MAX),
+        ));
+        let storage_retention = match options.retention_size {
+            0 => days,
+            size => format!("{days} or {}", scrape::config::ByteSize(size)),
+        };
+        RuntimeInfo {
+            start_time: self.node.started,
+            cwd: std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default(),
+            hostname: crate::cli::serve::hostname().unwrap_or_default(),
+            reload_config_success,
+            last_config_time,
+            corruption_count: 0,
+            tasks: handle.as_ref().map_or(0, |h| h.metrics().num_alive_tasks() as u64),
+            threads: handle.as_ref().map_or(0, |h| h.metrics().num_workers() as u64),
+            memory_limit: i64::MAX,
+            storage_retention,
+        }
+    }
+}

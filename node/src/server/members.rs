@@ -1,0 +1,100 @@
+//! Replacing a member: the leader of each shard swaps the newcomer in for its former self, and when every shard has,
+//! the leader of meta removes the old id.
+//!
+//! Per shard: learner, caught up, then one joint change that swaps old for new; never removal first.
+
+use super::Node;
+use model::{LogIndex, NodeId, ShardId};
+use raft::{
+    GroupStatus,
+    meta::{MetaCommand, MetaState},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
+
+/// Between two steps.
+const STEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Patience with one change of members.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// A learner this close to the leader's log has caught up.
+const LAG_MAX: u64 = 64;
+
+/// Tends the members of `shard` whenever this node leads it.
+pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
+    loop {
+        sleep(STEP_INTERVAL).await;
+        if node.raft.status(shard).is_some_and(|status| status.ready) {
+            step(&node, shard).await;
+        }
+    }
+}
+
+/// One step towards the members that meta wants.
+async fn step(node: &Node, shard: ShardId) {
+    let state = node.meta.state();
+    let Some(status) = node.raft.status(shard) else { return };
+    for (id, record) in state.members() {
+        let Some(replaced) = record.replaces else { continue };
+        if status.changing {
+            return;
+        }
+        let Some(old) = former_self(&state, &status, id) else {
+            if shard == ShardId::META && status.voters.contains(&id) {
+                remove_when_swapped(node, id, replaced).await;
+                continue;
+            }
+            if status.voters.contains(&id) {
+                continue;
+            }
+            tracing::warn!(%shard, node = %id, "has no former self to replace in this shard");
+            continue;
+        };
+        if !status.learners.contains(&id) {
+            tracing::info!(%shard, node = %id, "adding a learner");
+            if let Err(error) = node.raft.add_learner(shard, id, CHANGE_PATIENCE).await {
+                tracing::warn!(%shard, node = %id, %error, "learner not added yet");
+            }
+            return;
+        }
+        if !caught_up(node, shard, id) {
+            return;
+        }
+        tracing::info!(%shard, new = %id, %old, "swapping a voter");
+        let swapped = node.raft.swap_voter(shard, Some(old), id, CHANGE_PATIENCE).await;
+        if let Err(error) = swapped {
+            tracing::warn!(%shard, new = %id, %old, %error, "voter not swapped yet");
+        }
+        return;
+    }
+}
+
+/// The voter that bears the newcomer's name: what it replaces, or another newcomer of that name that died on its way.
+fn former_self(state: &MetaState, status: &GroupStatus, new: NodeId) -> Option<NodeId> {
+    let name = |id: NodeId| state.nodes.get(&id).map(|node| node.name.as_str());
+    status.voters.iter().copied().find(|id| *id != new && name(*id).is_some() && name(*id) == name(new))
+}
+
+/// Whether a learner has nearly all that is committed.
+fn caught_up(node: &Node, shard: ShardId, learner: NodeId) -> bool {
+    let Some(progress) = node.raft.progress(shard) else { return false };
+    let matched = progress.matched.get(&learner).copied().flatten().unwrap_or(LogIndex(0));
+    let committed = progress.committed.unwrap_or(LogIndex(0));
+    matched.0 + LAG_MAX >= committed.0 && matched.0 > 0
+}
+
+/// Removes the old id when no shard has it any more, as far as this node's replicas know.
+async fn remove_when_swapped(node: &Node, new: NodeId, old: NodeId) {
+    let state = node.meta.state();
+    let swapped = node.raft.shards().into_iter().all(|shard| {
+        let status = node.raft.status(shard);
+        status.is_some_and(|status| status.voters.contains(&new) && former_self(&state, &status, new).is_none())
+    });
+    if !swapped {
+        return;
+    }
+    let remove = MetaCommand::Remove { node: old, at: node.ports.clock.now() };
+    match node.propose_meta(&remove, CHANGE_PATIENCE).await {
+        Ok(_) => tracing::info!(node = %old, by = %new, "replaced and removed"),
+        Err(error) => tracing::warn!(node = %old, %error, "not removed yet"),
+    }
+}

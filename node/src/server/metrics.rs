@@ -1,0 +1,229 @@
+//! The node's own metrics and figures of storage. `docs/metrics.md` describes each.
+
+use super::Node;
+use api::{
+    Counters,
+    ports::{BuildInfo, Metrics, NamedCount, ReplayStatus, Tsdb, TsdbStats},
+};
+use model::{LogIndex, QueryError, ShardId, StateMachine, TimestampMs};
+use raft::GroupRole;
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+    fs,
+    sync::{Arc, atomic::Ordering},
+};
+use storage::shard::{CountByName, ShardStats};
+
+/// The Prometheus release whose API this is: clients choose features by it.
+const PROMETHEUS_VERSION: &str = "3.14.0";
+
+/// What was built.
+pub(crate) fn build_info() -> BuildInfo {
+    BuildInfo {
+        version: PROMETHEUS_VERSION.to_owned(),
+        revision: option_env!("VESTAL_REVISION").unwrap_or("unknown").to_owned(),
+        branch: "main".to_owned(),
+        build_user: String::new(),
+        build_date: String::new(),
+        compiler: concat!("rust ", env!("CARGO_PKG_RUST_VERSION")).to_owned(),
+        vestal_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Figures of storage for `/api/v1/status/tsdb`.
+pub(crate) struct NodeTsdb {
+    node: Arc<Node>,
+}
+
+impl NodeTsdb {
+    pub(crate) fn new(node: Arc<Node>) -> NodeTsdb {
+        NodeTsdb { node }
+    }
+}
+
+/// Adds counts of several shards; series of one name may be in all of them.
+fn merged<'a>(stats: &'a [ShardStats], of: impl Fn(&'a ShardStats) -> &'a [CountByName], limit: usize) -> Vec<NamedCount> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for count in stats.iter().flat_map(of) {
+        *sums.entry(&count.name).or_default() += count.count;
+    }
+    let mut counts: Vec<_> =
+        sums.into_iter().map(|(name, value)| NamedCount { name: name.to_owned(), value }).collect();
+    counts.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
+    counts.truncate(limit);
+    counts
+}
+
+impl Tsdb for NodeTsdb {
+    fn stats(&self, limit: usize) -> Result<TsdbStats, QueryError> {
+        // A name may be small in each shard and large in all.
+        let stats: Vec<_> = self.node.data_shards().iter().map(|shard| shard.stats(limit.saturating_mul(4))).collect();
+        let bounds = || stats.iter().filter_map(|stats| stats.bounds);
+        Ok(TsdbStats {
+            series: stats.iter().map(|stats| stats.active_series).sum(),
+            label_pairs: stats.iter().map(|stats| stats.label_pairs).sum(),
+            chunks: stats.iter().map(|stats| i64::try_from(stats.chunks).unwrap_or(i64::MAX)).sum(),
+            min_time: bounds().map(|(first, _)| first).min().unwrap_or(TimestampMs::MAX),
+            max_time: bounds().map(|(_, last)| last).max().unwrap_or(TimestampMs::MIN),
+            series_by_metric_name: merged(&stats, |stats| &stats.series_by_metric, limit),
+            values_by_label_name: merged(&stats, |stats| &stats.values_by_label, limit),
+            bytes_by_label_name: merged(&stats, |stats| &stats.bytes_by_label, limit),
+            series_by_label_pair: merged(&stats, |stats| &stats.series_by_pair, limit),
+        })
+    }
+
+    fn replay(&self) -> ReplayStatus {
+        let progress = self.node.raft.shards().into_iter().filter_map(|shard| self.node.raft.progress(shard));
+        let index = |index: Option<LogIndex>| index.unwrap_or_default().0;
+        progress.fold(ReplayStatus::default(), |sum, progress| ReplayStatus {
+            min: sum.min + index(progress.checkpointed),
+            max: sum.max + index(progress.committed),
+            current: sum.current + index(progress.applied),
+        })
+    }
+}
+
+/// Renders `/metrics`.
+pub(crate) struct NodeMetrics {
+    node: Arc<Node>,
+    api: Arc<Counters>,
+}
+
+impl NodeMetrics {
+    pub(crate) fn new(node: Arc<Node>, api: Arc<Counters>) -> NodeMetrics {
+        NodeMetrics { node, api }
+    }
+}
+
+/// Writes metric families in the text format.
+struct Text<'a>(&'a mut String);
+
+impl Text<'_> {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("a string takes all text");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        writeln!(self.0, "{name}{labels} {value}").expect("a string takes all text");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, "", value);
+    }
+
+    fn by_shard<V: Display>(&mut self, name: &str, kind: &str, help: &str, values: &[(ShardId, V)]) {
+        self.family(name, kind, help);
+        for (shard, value) in values {
+            self.sample(name, &format!("{{shard=\"{shard}\"}}"), value);
+        }
+    }
+}
+
+impl Metrics for NodeMetrics {
+    fn render(&self, out: &mut String) {
+        let mut text = Text(out);
+        self.process(&mut text);
+        self.log(&mut text);
+        self.groups(&mut text);
+        self.storage(&mut text);
+        self.http(&mut text);
+    }
+}
+
+impl NodeMetrics {
+    fn process(&self, text: &mut Text<'_>) {
+        let version = env!("CARGO_PKG_VERSION");
+        text.family("vestal_build_info", "gauge", "What was built.");
+        text.sample("vestal_build_info", &format!("{{version=\"{version}\"}}"), 1);
+        let start = self.node.started.0 as f64 / 1000.0;
+        text.one("process_start_time_seconds", "gauge", "When the process started, since the epoch.", start);
+        if let Some((cpu, resident, virt)) = process_figures() {
+            text.one("process_cpu_seconds_total", "counter", "CPU time, user and system.", cpu);
+            text.one("process_resident_memory_bytes", "gauge", "Resident memory.", resident);
+            text.one("process_virtual_memory_bytes", "gauge", "Virtual memory.", virt);
+        }
+        let fds = fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or(0);
+        text.one("process_open_fds", "gauge", "Open file handles.", fds);
+        let ready = u8::from(self.node.health.not_ready().is_none());
+        text.one("vestal_node_ready", "gauge", "Whether the node can answer a default query.", ready);
+        let version = self.node.plan.borrow().version;
+        text.one("vestal_config_version", "gauge", "The configuration version this node follows.", version);
+    }
+
+    fn log(&self, text: &mut Text<'_>) {
+        let stats = self.node.log.stats();
+        text.one("vestal_log_size_bytes", "gauge", "Bytes of the replicated log on disk.", stats.bytes);
+        text.one("vestal_log_segments", "gauge", "Segment files of the log.", stats.segments);
+        text.one("vestal_log_fsyncs_total", "counter", "Syncs of the log.", stats.fsyncs);
+    }
+
+    fn groups(&self, text: &mut Text<'_>) {
+        let shards = self.node.raft.shards();
+        let status: Vec<_> = shards.iter().filter_map(|s| self.node.raft.status(*s).map(|status| (*s, status))).collect();
+        let progress: Vec<_> = shards.iter().filter_map(|s| self.node.raft.progress(*s).map(|p| (*s, p))).collect();
+        let index = |index: Option<LogIndex>| index.unwrap_or_default().0;
+        let leads: Vec<_> = status.iter().map(|(s, status)| (*s, u8::from(status.role == GroupRole::Leader))).collect();
+        text.by_shard("vestal_raft_leader", "gauge", "Whether this node leads the shard.", &leads);
+        let terms: Vec<_> = status.iter().map(|(s, status)| (*s, status.term)).collect();
+        text.by_shard("vestal_raft_term", "gauge", "The term known here.", &terms);
+        let committed: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.committed))).collect();
+        text.by_shard("vestal_raft_commit_index", "gauge", "The last entry known to be committed.", &committed);
+        let applied: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.applied))).collect();
+        text.by_shard("vestal_raft_applied_index", "gauge", "The last entry applied here.", &applied);
+        let checkpointed: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.checkpointed))).collect();
+        text.by_shard("vestal_raft_checkpoint_index", "gauge", "The last checkpoint here.", &checkpointed);
+    }
+
+    fn storage(&self, text: &mut Text<'_>) {
+        let counters: Vec<_> =
+            self.node.data_shards().iter().map(|shard| (shard.shard(), shard.counters())).collect();
+        let mut family = |name: &str, help: &str, of: &dyn Fn(&storage::shard::ShardCounters) -> u64| {
+            let values: Vec<_> = counters.iter().map(|(shard, counters)| (*shard, of(counters))).collect();
+            text.by_shard(name, "counter", help, &values);
+        };
+        family("vestal_storage_samples_applied_total", "Samples applied since the start.", &|c| c.samples_applied);
+        family("vestal_storage_samples_rejected_total", "Samples refused by apply.", &|c| c.samples_rejected);
+        family("vestal_storage_refusals_total", "Rows and commands refused whole by apply.", &|c| c.refusals);
+        family("vestal_storage_windows_sealed_total", "Open windows sealed.", &|c| c.windows_sealed);
+        family("vestal_storage_series_added_total", "Series added to the index.", &|c| c.series_added);
+        family("vestal_storage_series_removed_total", "Series removed from the index.", &|c| c.series_removed);
+        family("vestal_storage_checkpoints_total", "Checkpoints written.", &|c| c.checkpoints);
+        let checkpointed: Vec<_> = self
+            .node
+            .data_shards()
+            .iter()
+            .map(|shard| (shard.shard(), shard.checkpointed().log_id.map_or(0, |id| id.index.0)))
+            .collect();
+        text.by_shard("vestal_storage_checkpoint_index", "gauge", "The entry up to which a shard is durable.", &checkpointed);
+    }
+
+    fn http(&self, text: &mut Text<'_>) {
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let api = &self.api;
+        text.one("vestal_api_requests_total", "counter", "HTTP requests answered.", load(&api.requests));
+        text.family("vestal_api_errors_total", "counter", "HTTP requests answered with an error.");
+        text.sample("vestal_api_errors_total", "{class=\"4xx\"}", load(&api.client_errors));
+        text.sample("vestal_api_errors_total", "{class=\"5xx\"}", load(&api.server_errors));
+        text.one("vestal_api_queries_total", "counter", "Queries evaluated.", load(&api.queries));
+        let seconds = load(&api.query_micros) as f64 / 1e6;
+        text.one("vestal_api_query_seconds_total", "counter", "Time spent evaluating queries.", seconds);
+        text.one("vestal_api_samples_written_total", "counter", "Samples taken by remote write.", load(&api.samples_written));
+        text.one("vestal_api_samples_refused_total", "counter", "Samples refused by remote write.", load(&api.samples_refused));
+        text.one("vestal_api_writes_unavailable_total", "counter", "Remote writes told to come back.", load(&api.writes_unavailable));
+    }
+}
+
+/// CPU seconds, resident and virtual bytes of this process.
+fn process_figures() -> Option<(f64, u64, u64)> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the name in brackets and may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
+    // SAFETY: asks for two constants of the system.
+    #[expect(unsafe_code, reason = "the standard library does not know the clock tick and the page size")]
+    let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let cpu = (number(11)? + number(12)?) as f64 / ticks as f64;
+    Some((cpu, number(21)? * u64::try_from(page).ok()?, number(20)?))
+}
