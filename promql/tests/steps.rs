@@ -473,3 +473,14 @@ fn samples_are_counted_for_each_step_that_looks_at_them() {
     assert_eq!(by_step("m @ 300"), of_each(1));
     assert_eq!(by_step("sum_over_time(m[10m:2m])"), of_each(5));
 }
+
+#[test]
+fn a_label_that_explodes_is_refused_before_memory_is_spent() {
+    let value = "v".repeat(4096);
+    let labels = Labels::from_pairs([("__name__", "m"), ("a", &value)]);
+    let samples = Samples { floats: vec![1.0], timestamps: vec![0], ..Samples::default() };
+    let store = Store(vec![Series { labels, samples }]);
+    let query = format!("label_replace(m, \"b\", \"{}\", \"a\", \"(.*)\")", "$1".repeat(400_000));
+    let error = instant(&engine(false), &store, &query, 0).unwrap_err();
+    assert!(error.contains("bytes of memory"), "{error}");
+}

@@ -231,15 +231,9 @@ fn round_to(value: f64, inverse: f64) -> f64 {
 
 impl<'a> Evaluator<'a> {
     /// Functions that turn series into series one by one.
-    pub(crate) fn stream_call(
-        &self,
-        node: &Node,
-        call: &Call,
-        grid: &Grid,
-        sink: Sink<'_>,
-    ) -> Result<(), EvalError> {
+    pub(crate) fn stream_call(&self, call: &Call, grid: &Grid, sink: Sink<'_>) -> Result<(), EvalError> {
         match call.func {
-            Func::Window(func) => self.stream_window(node, call, func, grid, sink),
+            Func::Window(func) => self.stream_window(call, func, grid, sink),
             Func::Map(change) => self.stream_floats(&call.args[0], grid, sink, |track| track.map(change)),
             Func::Clamp | Func::ClampMin | Func::ClampMax | Func::Round => {
                 self.stream_adjusted(call, grid, sink)
@@ -359,7 +353,7 @@ impl<'a> Evaluator<'a> {
         grid: &Grid,
     ) -> Result<Option<Matrix<'a>>, EvalError> {
         let matrix = match call.func {
-            Func::Window(WindowFunc::Absent) => self.absent_over_time(node, call, grid)?,
+            Func::Window(WindowFunc::Absent) => self.absent_over_time(call, grid)?,
             Func::Absent => self.absent(call, grid)?,
             Func::Sort { descending } => self.sort(node, call, grid, descending)?,
             Func::SortByLabel { descending } => self.sort_by_label(node, call, grid, descending)?,
@@ -394,9 +388,9 @@ impl<'a> Evaluator<'a> {
         self.absence(absent_labels(&call.args[0]), &present, false)
     }
 
-    fn absent_over_time(&self, node: &Node, call: &Call, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
+    fn absent_over_time(&self, call: &Call, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
         let mut present = vec![false; grid.steps];
-        self.stream_window(node, call, WindowFunc::Absent, grid, &mut |track| {
+        self.stream_window(call, WindowFunc::Absent, grid, &mut |track| {
             present.iter_mut().zip(&track.floats).for_each(|(p, value)| *p |= is_present(*value));
             Ok(())
         })?;

@@ -13,15 +13,18 @@ fn with_label(labels: &Labels, name: &str, value: &str) -> Labels {
 }
 
 impl<'a> Evaluator<'a> {
+    /// Changes labels; `bytes` says how long the new value can become, which counts before it is made.
     fn relabelled(
         &self,
         call: &Call,
         grid: &Grid,
+        bytes: impl Fn(&Labels) -> usize,
         change: impl Fn(&Labels) -> Option<Labels>,
     ) -> Result<Matrix<'a>, EvalError> {
         let mut matrix = self.vector(&call.args[0], grid)?;
         let names_metric = call.text(1) == METRIC_NAME;
         for track in &mut matrix.tracks {
+            matrix.held.take(bytes(&track.labels) as u64)?;
             if let Some(labels) = change(&track.labels) {
                 track.labels = labels;
                 track.drop_name &= !names_metric;
@@ -41,7 +44,10 @@ impl<'a> Evaluator<'a> {
                 "invalid destination label name in label_replace(): {target}"
             )));
         }
-        self.relabelled(call, grid, |labels| {
+        // Each `$1` of the template may bring the whole value.
+        let groups = replacement.matches('$').count();
+        let bytes = |labels: &Labels| replacement.len() + groups * labels.get(source).map_or(0, str::len);
+        self.relabelled(call, grid, bytes, |labels| {
             let value = regex.expand(labels.get(source).unwrap_or(""), replacement)?;
             Some(with_label(labels, target, &value))
         })
@@ -59,7 +65,10 @@ impl<'a> Evaluator<'a> {
                 "invalid destination label name in label_join(): {target}"
             )));
         }
-        self.relabelled(call, grid, |labels| {
+        let bytes = |labels: &Labels| {
+            sources.iter().map(|name| separator.len() + labels.get(name).map_or(0, str::len)).sum()
+        };
+        self.relabelled(call, grid, bytes, |labels| {
             let values: Vec<&str> = sources.iter().map(|name| labels.get(name).unwrap_or("")).collect();
             Some(with_label(labels, target, &values.join(separator)))
         })

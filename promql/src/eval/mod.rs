@@ -182,7 +182,7 @@ impl<'a> Evaluator<'a> {
             Kind::Binary(binary) if !binary.is_between_vectors() => {
                 self.stream_scalar_binary(node, binary, grid, sink)
             }
-            Kind::Call(call) if call.streams() => self.stream_call(node, call, grid, sink),
+            Kind::Call(call) if call.streams() => self.stream_call(call, grid, sink),
             _ => {
                 let matrix = self.vector(node, grid)?;
                 matrix.tracks.into_iter().try_for_each(sink)

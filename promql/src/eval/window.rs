@@ -7,7 +7,7 @@
 use super::{
     Evaluator, Grid, Sink,
     pick::quantile,
-    plan::{Call, Kind, Node, Range, Subquery},
+    plan::{Call, Kind, Range, Subquery},
     rate::{RateKind, linear_regression},
     scalar::Column,
     series::{Columns, Slice},
@@ -192,7 +192,6 @@ impl Evaluator<'_> {
     /// Applies a window function to every series.
     pub(crate) fn stream_window(
         &self,
-        _node: &Node,
         call: &Call,
         func: WindowFunc,
         grid: &Grid,
