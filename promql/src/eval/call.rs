@@ -6,7 +6,7 @@ use super::{
     order,
     plan::{Call, Kind, Node},
     track::{ABSENT, HISTOGRAM, Matrix, Track, is_float, is_present},
-    window::WindowFunc,
+    window_func::WindowFunc,
 };
 use crate::engine::EvalError;
 use crate::{histogram, number};

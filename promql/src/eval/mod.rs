@@ -10,6 +10,7 @@ pub(crate) mod call;
 pub(crate) mod classic;
 pub(crate) mod dates;
 pub(crate) mod extended;
+pub(crate) mod floats;
 pub(crate) mod info;
 pub(crate) mod labelling;
 pub(crate) mod meter;
@@ -23,6 +24,7 @@ pub(crate) mod series;
 pub(crate) mod sliding;
 pub(crate) mod track;
 pub(crate) mod window;
+pub(crate) mod window_func;
 
 use crate::annotations::Annotations;
 use crate::engine::EvalError;

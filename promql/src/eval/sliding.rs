@@ -5,7 +5,8 @@ use super::{
     rate::{RateKind, float_rate},
     series::Slice,
     track::ABSENT,
-    window::{Window, WindowFunc},
+    window::Window,
+    window_func::WindowFunc,
 };
 use crate::kahan::Kahan;
 use std::collections::VecDeque;

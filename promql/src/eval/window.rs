@@ -6,13 +6,14 @@
 
 use super::{
     Evaluator, Grid, Sink,
-    pick::quantile,
+    floats::{double_exponential_smoothing, float_value},
     plan::{Call, Kind, Range, Subquery},
     rate::{RateKind, linear_regression},
     scalar::Column,
     series::{Columns, Slice},
     sliding::{Ends, Sliding},
     track::{Matrix, Out, Track, is_float},
+    window_func::WindowFunc,
 };
 use crate::annotations::{Operation, Position};
 use crate::ast::RangeMode;
@@ -21,130 +22,6 @@ use crate::histogram::{self, Mismatch, Sparse, detect_reset, sample_size};
 use crate::kahan::{Kahan, Mean};
 use model::{CounterResetHint, FloatHistogram, Labels, Series};
 use std::sync::Arc;
-
-/// A function of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WindowFunc {
-    Absent,
-    Avg,
-    Changes,
-    Count,
-    Deriv,
-    First,
-    Idelta,
-    Irate,
-    Last,
-    Mad,
-    Max,
-    Min,
-    PredictLinear,
-    Present,
-    Quantile,
-    Rate(RateKind),
-    Resets,
-    Smoothing,
-    Stddev,
-    Stdvar,
-    Sum,
-    TimeOfFirst,
-    TimeOfLast,
-    TimeOfMax,
-    TimeOfMin,
-}
-
-impl WindowFunc {
-    pub(crate) fn by_name(name: &str) -> Option<WindowFunc> {
-        Some(match name {
-            "absent_over_time" => WindowFunc::Absent,
-            "avg_over_time" => WindowFunc::Avg,
-            "changes" => WindowFunc::Changes,
-            "count_over_time" => WindowFunc::Count,
-            "delta" => WindowFunc::Rate(RateKind::Delta),
-            "deriv" => WindowFunc::Deriv,
-            "double_exponential_smoothing" => WindowFunc::Smoothing,
-            "first_over_time" => WindowFunc::First,
-            "idelta" => WindowFunc::Idelta,
-            "increase" => WindowFunc::Rate(RateKind::Increase),
-            "irate" => WindowFunc::Irate,
-            "last_over_time" => WindowFunc::Last,
-            "mad_over_time" => WindowFunc::Mad,
-            "max_over_time" => WindowFunc::Max,
-            "min_over_time" => WindowFunc::Min,
-            "predict_linear" => WindowFunc::PredictLinear,
-            "present_over_time" => WindowFunc::Present,
-            "quantile_over_time" => WindowFunc::Quantile,
-            "rate" => WindowFunc::Rate(RateKind::Rate),
-            "resets" => WindowFunc::Resets,
-            "stddev_over_time" => WindowFunc::Stddev,
-            "stdvar_over_time" => WindowFunc::Stdvar,
-            "sum_over_time" => WindowFunc::Sum,
-            "ts_of_first_over_time" => WindowFunc::TimeOfFirst,
-            "ts_of_last_over_time" => WindowFunc::TimeOfLast,
-            "ts_of_max_over_time" => WindowFunc::TimeOfMax,
-            "ts_of_min_over_time" => WindowFunc::TimeOfMin,
-            _ => return None,
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            WindowFunc::Absent => "absent_over_time",
-            WindowFunc::Avg => "avg_over_time",
-            WindowFunc::Changes => "changes",
-            WindowFunc::Count => "count_over_time",
-            WindowFunc::Deriv => "deriv",
-            WindowFunc::First => "first_over_time",
-            WindowFunc::Idelta => "idelta",
-            WindowFunc::Irate => "irate",
-            WindowFunc::Last => "last_over_time",
-            WindowFunc::Mad => "mad_over_time",
-            WindowFunc::Max => "max_over_time",
-            WindowFunc::Min => "min_over_time",
-            WindowFunc::PredictLinear => "predict_linear",
-            WindowFunc::Present => "present_over_time",
-            WindowFunc::Quantile => "quantile_over_time",
-            WindowFunc::Rate(RateKind::Rate) => "rate",
-            WindowFunc::Rate(RateKind::Increase) => "increase",
-            WindowFunc::Rate(RateKind::Delta) => "delta",
-            WindowFunc::Resets => "resets",
-            WindowFunc::Smoothing => "double_exponential_smoothing",
-            WindowFunc::Stddev => "stddev_over_time",
-            WindowFunc::Stdvar => "stdvar_over_time",
-            WindowFunc::Sum => "sum_over_time",
-            WindowFunc::TimeOfFirst => "ts_of_first_over_time",
-            WindowFunc::TimeOfLast => "ts_of_last_over_time",
-            WindowFunc::TimeOfMax => "ts_of_max_over_time",
-            WindowFunc::TimeOfMin => "ts_of_min_over_time",
-        }
-    }
-
-    /// Whether start times of samples take part.
-    fn uses_starts(self) -> bool {
-        matches!(
-            self,
-            WindowFunc::Rate(RateKind::Rate | RateKind::Increase) | WindowFunc::Irate | WindowFunc::Resets
-        )
-    }
-
-    fn keeps_name(self) -> bool {
-        matches!(self, WindowFunc::First | WindowFunc::Last)
-    }
-
-    fn check_mode(self, mode: RangeMode) -> Result<(), EvalError> {
-        let (word, allowed) = match mode {
-            RangeMode::Plain => return Ok(()),
-            RangeMode::Anchored => ("anchored", "changes, delta, increase, rate, resets"),
-            RangeMode::Smoothed => ("smoothed", "delta, increase, rate"),
-        };
-        let name = self.name();
-        if allowed.split(", ").any(|word| word == name) {
-            return Ok(());
-        }
-        Err(EvalError::execution(format!(
-            "{word} modifier can only be used with: {allowed} - not with {name}"
-        )))
-    }
-}
 
 /// A window at one step.
 #[derive(Clone, Copy)]
@@ -612,78 +489,6 @@ fn first_samples(call: &WindowCall<'_>, window: &Window<'_>) -> Option<(usize, u
         (None, Some(b)) => (f, b),
         (None, None) => (0, 0),
     })
-}
-
-/// Functions of floats alone.
-fn float_value(call: &WindowCall<'_>, floats: &Slice<'_, f64>) -> f64 {
-    let values = floats.values;
-    match call.func {
-        WindowFunc::Max => extreme(values, true),
-        WindowFunc::Min => extreme(values, false),
-        WindowFunc::TimeOfMax => time_of_extreme(floats, true),
-        WindowFunc::TimeOfMin => time_of_extreme(floats, false),
-        WindowFunc::Quantile => quantile(call.params[0], &mut values.to_vec()),
-        WindowFunc::Stdvar => variance(values),
-        WindowFunc::Stddev => variance(values).sqrt(),
-        WindowFunc::Mad => {
-            if values.iter().any(|value| value.is_nan()) {
-                return f64::NAN;
-            }
-            let mut values = values.to_vec();
-            let median = quantile(0.5, &mut values);
-            values.iter_mut().for_each(|value| *value = (*value - median).abs());
-            quantile(0.5, &mut values)
-        }
-        _ => f64::NAN,
-    }
-}
-
-fn extreme(values: &[f64], largest: bool) -> f64 {
-    let mut best = values[0];
-    for value in values {
-        let better = if largest { *value > best } else { *value < best };
-        if better || best.is_nan() {
-            best = *value;
-        }
-    }
-    best
-}
-
-/// Seconds; of equal values the last counts.
-fn time_of_extreme(floats: &Slice<'_, f64>, largest: bool) -> f64 {
-    let mut best = 0;
-    for (index, value) in floats.values.iter().enumerate() {
-        let before = floats.values[best];
-        let better = if largest { *value >= before } else { *value <= before };
-        if better || before.is_nan() {
-            best = index;
-        }
-    }
-    floats.times[best] as f64 / 1000.0
-}
-
-fn variance(values: &[f64]) -> f64 {
-    let (mut count, mut mean, mut squares) = (0.0, Kahan::default(), Kahan::default());
-    for value in values {
-        count += 1.0;
-        let delta = value - mean.total();
-        mean.add(delta / count);
-        squares.add(delta * (value - mean.total()));
-    }
-    squares.total() / count
-}
-
-fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend: f64) -> f64 {
-    let (mut before, mut level, mut slope) = (0.0, values[0], values[1] - values[0]);
-    for (index, value) in values.iter().enumerate().skip(1) {
-        if index > 1 {
-            slope = trend * (level - before) + (1.0 - trend) * slope;
-        }
-        let next = smoothing * value + (1.0 - smoothing) * (level + slope);
-        before = level;
-        level = next;
-    }
-    level
 }
 
 /// A track as samples again. What is known of counter resets does not hold for them.
