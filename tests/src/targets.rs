@@ -15,6 +15,7 @@ use std::{
 #[derive(Debug)]
 pub struct Targets {
     ports: Vec<u16>,
+    addresses: Vec<String>,
     scrapes: Arc<Vec<Mutex<Vec<i64>>>>,
     stopped: Arc<AtomicBool>,
 }
@@ -45,14 +46,21 @@ impl Targets {
                 }
             });
         }
-        Targets { ports, scrapes, stopped }
+        let addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        Targets { ports, addresses, scrapes, stopped }
     }
 
     /// `127.0.0.1:PORT` of each, as a YAML list.
     #[must_use]
     pub fn yaml_list(&self) -> String {
-        let addresses: Vec<_> = self.ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+        let addresses: Vec<_> = self.addresses.iter().map(|address| format!("'{address}'")).collect();
         format!("[{}]", addresses.join(", "))
+    }
+
+    /// `127.0.0.1:PORT` of each.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 
     /// When target `i` was scraped, milliseconds since the epoch.

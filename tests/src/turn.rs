@@ -8,7 +8,6 @@ use std::{
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test of this process runs a cluster. A test that failed does not hold the others up.
-#[must_use]
 pub fn my_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,116 @@
+//! Configurations that are changed, and those that are refused.
+
+use crate::load::{PATIENCE, every_second, options};
+use std::{fs, path::PathBuf, process::Command};
+use tests::{Cluster, Targets, my_turn, run, vestal_binary, wait_until};
+
+/// Line 4 is wrong.
+const BAD: &str = "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_nmae: a\n";
+
+fn version(cluster: &Cluster) -> u64 {
+    let status = cluster.wait_status(1, false, PATIENCE);
+    status["config"]["version"].as_u64().expect("a version is a number")
+}
+
+fn written(cluster: &Cluster, name: &str, text: &str) -> PathBuf {
+    let path = cluster.dir().join(name);
+    fs::write(&path, text).expect("a file is written");
+    path
+}
+
+#[test]
+fn a_bad_configuration_is_refused_everywhere_and_changes_nothing() {
+    let _turn = my_turn();
+    let targets = Targets::start(2);
+    let cluster = Cluster::start(options(every_second(&targets), &["--web.enable-lifecycle"]));
+    let before = version(&cluster);
+    let bad = written(&cluster, "bad.yml", BAD);
+    let path = bad.to_str().expect("a temporary path is text");
+
+    let check = cluster.vestal(&["config", "check", path]);
+    assert_eq!(check.status, 2, "{check:?}");
+    assert!(check.err.contains(&format!("{path}:4:")), "the message has file and line: {check:?}");
+    assert!(check.err.contains("job_nmae"), "and the field: {check:?}");
+    let apply = cluster.vestal(&["config", "apply", path, "--url", &cluster.url(2)]);
+    assert_eq!(apply.status, 2, "{apply:?}");
+    assert!(apply.err.contains("job_nmae"), "{apply:?}");
+    let mut serve = Command::new(vestal_binary());
+    serve.args(["serve", "--config.file", path, "--web.listen-address=127.0.0.1:0"]);
+    serve.arg(format!("--storage.tsdb.path={}", cluster.dir().join("alone").display()));
+    let serve = run(&mut serve);
+    assert_eq!(serve.status, 2, "{serve:?}");
+    assert!(serve.err.contains("job_nmae") || serve.out.contains("job_nmae"), "{serve:?}");
+
+    cluster.write_config(BAD);
+    let reload = cluster.client(3).post("/-/reload", &[], b"").expect("an answer");
+    assert_eq!(reload.status, 500, "{reload:?}");
+    assert!(reload.body.contains(":4:") && reload.body.contains("job_nmae"), "the same text: {reload:?}");
+    assert_eq!(version(&cluster), before, "nothing changed");
+    assert_eq!(cluster.client(1).query("count(up)", None).unwrap()[0]["value"][1], "2");
+}
+
+#[test]
+fn a_good_configuration_is_in_force_on_every_node_whichever_took_it() {
+    let _turn = my_turn();
+    let (old, new) = (Targets::start(1), Targets::start(3));
+    let cluster = Cluster::start(options(every_second(&old), &["--web.enable-lifecycle"]));
+    let before = version(&cluster);
+    cluster.write_config(&every_second(&new));
+    let reload = cluster.client(2).post("/-/reload", &[], b"").expect("an answer");
+    assert_eq!(reload.status, 200, "{reload:?}");
+    assert!(version(&cluster) > before, "versions rise");
+    let target = format!("up{{instance=\"{}\"}}", old.addresses()[0]);
+    wait_until("the new targets are scraped, the old one has ended", PATIENCE, || {
+        let node = cluster.client(3);
+        let (all, old) = (node.query("count(up == 1)", None)?, node.query(&target, None)?);
+        let three = all.first().is_some_and(|all| all["value"][1] == "3");
+        if three && old.is_empty() { Ok(()) } else { Err(format!("{all:?} {old:?}")) }
+    });
+    let status = cluster.wait_status(1, true, PATIENCE);
+    let versions = status["shards"].as_array().unwrap().iter().map(|s| s["configVersion"].clone());
+    assert!(
+        versions.into_iter().all(|v| v == status["config"]["version"]),
+        "in force on all shards: {status}"
+    );
+}
+
+#[test]
+fn a_key_that_is_not_supported_yet_is_refused_by_name_or_listed() {
+    let _turn = my_turn();
+    let text = "rule_files: [rules.yml]\nscrape_configs: []\n";
+    let strict = Cluster::start(options("scrape_configs: []\n".to_owned(), &[]));
+    let file = written(&strict, "rules-in.yml", text);
+    let check = strict.vestal(&["config", "check", file.to_str().unwrap()]);
+    assert_eq!(check.status, 2, "{check:?}");
+    assert!(check.err.contains("rule_files"), "{check:?}");
+    drop(strict);
+    let lenient = Cluster::start(options(text.to_owned(), &["--config.ignore-unsupported"]));
+    let status = lenient.wait_status(1, false, PATIENCE);
+    assert!(status["config"].to_string().contains("rule_files"), "listed in status: {status}");
+}
+
+#[test]
+fn file_sd_targets_follow_their_file() {
+    let _turn = my_turn();
+    let targets = Targets::start(2);
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let list =
+        |addresses: &[String]| format!("[{{\"targets\": {}}}]", serde_json::to_string(addresses).unwrap());
+    let file = dir.path().join("targets.json");
+    fs::write(&file, list(&targets.addresses()[..1])).unwrap();
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: counted\n  file_sd_configs:\n  - files: ['{}']\n",
+        file.display()
+    );
+    let cluster = Cluster::start(options(config, &[]));
+    let count = |wanted: &str| {
+        let found = cluster.client(1).query("count(up == 1)", None)?;
+        let good = found.first().is_some_and(|f| f["value"][1] == wanted);
+        if good { Ok(()) } else { Err(format!("{found:?}")) }
+    };
+    wait_until("one target", PATIENCE, || count("1"));
+    let part = dir.path().join("part");
+    fs::write(&part, list(targets.addresses())).unwrap();
+    fs::rename(&part, &file).unwrap();
+    wait_until("two targets, once the file changed", PATIENCE, || count("2"));
+}
