@@ -2,7 +2,10 @@
 
 use crate::cli::serve::{LogFormat, LogLevel};
 use std::{fmt, io};
-use tracing::{Event, Level, Subscriber, field::{Field, Visit}};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{
@@ -22,7 +25,9 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         LogLevel::Error => "error",
     };
     // openraft logs every heartbeat at info; libraries speak from warnings on.
-    let default = format!("warn,node={level},raft={level},storage={level},scrape={level},api={level},promql={level},openraft=error");
+    let default = format!(
+        "warn,node={level},raft={level},storage={level},scrape={level},api={level},promql={level},openraft=error"
+    );
     let filter = EnvFilter::try_from_env("VESTAL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
     let started = match format {
@@ -42,7 +47,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         writer.write_str("time=")?;
         SystemTime.format_time(&mut writer)?;
         let level = match *event.metadata().level() {
@@ -77,9 +87,14 @@ impl Visit for LogfmtFields<'_> {
 impl LogfmtFields<'_> {
     fn put(&mut self, field: &Field, value: &str) {
         let name = if field.name() == "message" { "msg" } else { field.name() };
-        let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
+        let plain =
+            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
         self.result = self.result.and_then(|()| {
-            if plain { write!(self.writer, " {name}={value}") } else { write!(self.writer, " {name}={value:?}") }
+            if plain {
+                write!(self.writer, " {name}={value}")
+            } else {
+                write!(self.writer, " {name}={value:?}")
+            }
         });
     }
 }

@@ -33,7 +33,11 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     println!("log: {} segments, {}", report.segments.len(), verdict(report.is_healthy()));
 
     match Meta::open(fs, &dir.join("meta")) {
-        Ok(meta) => println!("meta: configuration version {}, {:?}, good", meta.state().config_version(), meta.applied().log_id),
+        Ok(meta) => println!(
+            "meta: configuration version {}, {:?}, good",
+            meta.state().config_version(),
+            meta.applied().log_id
+        ),
         Err(error) => {
             damaged = true;
             println!("meta: {error}");
@@ -56,12 +60,16 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 }
                 if report.hash_recorded != report.hash_computed {
                     let (recorded, computed) = (report.hash_recorded, report.hash_computed);
-                    println!("{name}: state hash {recorded:032x} was recorded, what is stored has {computed:032x}");
+                    println!(
+                        "{name}: state hash {recorded:032x} was recorded, what is stored has {computed:032x}"
+                    );
                 }
                 let index = report.applied.log_id.map_or(0, |id| id.index.0);
                 let (series, chunks, samples) = (report.series, report.chunks, report.samples);
                 let verdict = verdict(report.is_sound());
-                println!("{name}: index {index}, {series} series, {chunks} chunks, {samples} samples, {verdict}");
+                println!(
+                    "{name}: index {index}, {series} series, {chunks} chunks, {samples} samples, {verdict}"
+                );
             }
             Err(error) => {
                 damaged = true;

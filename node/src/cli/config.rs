@@ -93,7 +93,8 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         }
         ConfigCommand::Show { url } => print!("{}", in_force(url)?),
         ConfigCommand::History { url } => {
-            let history = http::api_data(Method::GET, &address(url, "/api/v1/status/config/history"), String::new())?;
+            let history =
+                http::api_data(Method::GET, &address(url, "/api/v1/status/config/history"), String::new())?;
             for entry in history.as_array().into_iter().flatten() {
                 println!("{}", serde_json::to_string(&without_text(entry))?);
             }

@@ -68,7 +68,10 @@ impl DevNode {
     fn signal(&self, signal: i32) {
         if let Some(pid) = self.living() {
             // SAFETY: `kill` takes two numbers; the pid was just proven to be this node's.
-            #[expect(unsafe_code, reason = "the standard library cannot send a signal to a process it did not start")]
+            #[expect(
+                unsafe_code,
+                reason = "the standard library cannot send a signal to a process it did not start"
+            )]
             unsafe {
                 libc::kill(pid, signal);
             }
@@ -115,8 +118,17 @@ fn prepare(args: &DevArgs) -> anyhow::Result<Vec<DevNode>> {
     let first = args.cluster_base_port.map_or(u32::from(args.web_base_port) + 1000, u32::from);
     let cluster = |i: u16| first + 2 * u32::from(i);
     let last = args.nodes - 1;
-    anyhow::ensure!(web(last) <= 65535, "--web.base-port: {} leaves no room for {} nodes", web(0), args.nodes);
-    anyhow::ensure!(cluster(last) < 65535, "--cluster.base-port: {first} leaves no room for {} nodes", args.nodes);
+    anyhow::ensure!(
+        web(last) <= 65535,
+        "--web.base-port: {} leaves no room for {} nodes",
+        web(0),
+        args.nodes
+    );
+    anyhow::ensure!(
+        cluster(last) < 65535,
+        "--cluster.base-port: {first} leaves no room for {} nodes",
+        args.nodes
+    );
     let binary = std::env::current_exe()?;
     let names: Vec<_> = (1..=args.nodes).map(|i| format!("node-{i}")).collect();
     let mut nodes = Vec::new();
@@ -135,7 +147,9 @@ fn prepare(args: &DevArgs) -> anyhow::Result<Vec<DevNode>> {
             format!("--node.name={name}"),
             format!("--node.pid-file={}", node.dir.join("vestal.pid").display()),
         ];
-        flags.extend((0..args.nodes).filter(|j| *j != i).map(|j| format!("--cluster.peer=127.0.0.1:{}", cluster(j))));
+        flags.extend(
+            (0..args.nodes).filter(|j| *j != i).map(|j| format!("--cluster.peer=127.0.0.1:{}", cluster(j))),
+        );
         flags.extend(args.serve_flags.iter().cloned());
         write_start_script(&node.dir, &binary, &flags)?;
         nodes.push(node);
@@ -150,7 +164,8 @@ fn write_start_script(dir: &Path, binary: &Path, flags: &[String]) -> anyhow::Re
     for flag in flags {
         write!(script, " \\\n  {}", quote(flag)).expect("a string takes all text");
     }
-    writeln!(script, " \\\n  >>{} 2>&1", quote(&dir.join("vestal.log").display().to_string())).expect("likewise");
+    writeln!(script, " \\\n  >>{} 2>&1", quote(&dir.join("vestal.log").display().to_string()))
+        .expect("likewise");
     let path = dir.join("start");
     fs::write(&path, script).with_context(|| format!("write {}", path.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;

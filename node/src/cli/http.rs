@@ -16,7 +16,12 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Sends one request and returns status and body.
-pub(crate) fn request(method: Method, url: &str, content_type: &str, body: String) -> anyhow::Result<(StatusCode, Bytes)> {
+pub(crate) fn request(
+    method: Method,
+    url: &str,
+    content_type: &str,
+    body: String,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::time::timeout(TIMEOUT, send(method, url, content_type, body))
@@ -26,13 +31,19 @@ pub(crate) fn request(method: Method, url: &str, content_type: &str, body: Strin
     })
 }
 
-async fn send(method: Method, url: &str, content_type: &str, body: String) -> anyhow::Result<(StatusCode, Bytes)> {
+async fn send(
+    method: Method,
+    url: &str,
+    content_type: &str,
+    body: String,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let uri: Uri = url.parse().context("not a URL")?;
     anyhow::ensure!(uri.scheme_str() == Some("http"), "only http:// URLs are supported");
     let authority = uri.authority().context("URL without a host")?.clone();
     let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
     let stream = SystemNet.connect(&address).await.context("connect")?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream.compat())).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream.compat())).await?;
     tokio::spawn(connection);
     let request = Request::builder()
         .method(method)

@@ -131,7 +131,9 @@ impl ServeArgs {
     /// Flag names without dashes and their values, for `/api/v1/status/flags`.
     fn flags(&self) -> BTreeMap<String, String> {
         let duration = |span: Duration| {
-            scrape::config::format_duration(model::DurationMs(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+            scrape::config::format_duration(model::DurationMs(
+                u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+            ))
         };
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         [
@@ -177,6 +179,16 @@ impl ServeArgs {
                 self.cluster_listen_address
             );
         }
+        if clustered
+            && self.cluster_listen_address.ip().is_unspecified()
+            && self.cluster_advertise_address.is_none()
+        {
+            anyhow::bail!(
+                "--cluster.advertise-address: needed because --cluster.listen-address is {}, which no peer can call; \
+                 give HOST:PORT under which the other nodes reach this one",
+                self.cluster_listen_address
+            );
+        }
         if self.log_size < 16 << 20 {
             anyhow::bail!("--storage.log.size: {} bytes are too few; at least 16MiB", self.log_size);
         }
@@ -188,9 +200,9 @@ impl ServeArgs {
             Some(port) => format!("0.0.0.0:{port}"),
             None => self.web_listen_address,
         };
-        let web_listen_address = web
-            .parse()
-            .with_context(|| format!("--web.listen-address: {web:?} is not an address; give IP:PORT or :PORT"))?;
+        let web_listen_address = web.parse().with_context(|| {
+            format!("--web.listen-address: {web:?} is not an address; give IP:PORT or :PORT")
+        })?;
         let node_name = match self.node_name {
             Some(name) => name,
             None => hostname().context("--node.name: not given, and the host's name cannot be read")?,

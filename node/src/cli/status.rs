@@ -62,8 +62,15 @@ fn text(value: &Value) -> String {
 fn table(status: &Value) -> String {
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("a string takes all text");
-    line(format!("cluster {}  configuration {}", text(&status["clusterId"]), text(&status["config"]["version"])));
-    line(format!("\n{:<4} {:<20} {:<8} {:<24} {:<10} {}", "ID", "NODE", "STATE", "WEB", "VERSION", "CLOCK OFFSET"));
+    line(format!(
+        "cluster {}  configuration {}",
+        text(&status["clusterId"]),
+        text(&status["config"]["version"])
+    ));
+    line(format!(
+        "\n{:<4} {:<20} {:<8} {:<24} {:<10} {}",
+        "ID", "NODE", "STATE", "WEB", "VERSION", "CLOCK OFFSET"
+    ));
     for node in list(&status["nodes"]) {
         let offset = node["clockOffsetSeconds"].as_f64().map_or("-".to_owned(), |s| format!("{s:+.3} s"));
         line(format!(
@@ -75,14 +82,17 @@ fn table(status: &Value) -> String {
             text(&node["version"]),
         ));
     }
-    line(format!("\n{:<6} {:<20} {:>6} {:>10} {:>7}  {}", "SHARD", "LEADER", "TERM", "COMMITTED", "CONFIG", "LAG"));
+    line(format!(
+        "\n{:<6} {:<20} {:>6} {:>10} {:>7}  {}",
+        "SHARD", "LEADER", "TERM", "COMMITTED", "CONFIG", "LAG"
+    ));
     for shard in list(&status["shards"]) {
         let committed = shard["commitIndex"].as_u64().unwrap_or(0);
         let lag = list(&shard["replicas"]).iter().map(|replica| {
             let name = text(&replica["node"]);
-            replica["appliedIndex"]
-                .as_u64()
-                .map_or(format!("{name}: unreachable"), |applied| format!("{name}: {}", committed.saturating_sub(applied)))
+            replica["appliedIndex"].as_u64().map_or(format!("{name}: unreachable"), |applied| {
+                format!("{name}: {}", committed.saturating_sub(applied))
+            })
         });
         line(format!(
             "{:<6} {:<20} {:>6} {committed:>10} {:>7}  {}",
@@ -95,7 +105,9 @@ fn table(status: &Value) -> String {
     }
     let verdict = match exit_status(status) {
         0 => "May I lose another node now? Yes.".to_owned(),
-        EXIT_NO_QUORUM => format!("May I lose another node now? No: there is no quorum. {}", text(&status["why"])),
+        EXIT_NO_QUORUM => {
+            format!("May I lose another node now? No: there is no quorum. {}", text(&status["why"]))
+        }
         _ => format!("May I lose another node now? No: {}.", text(&status["why"])),
     };
     line(format!("\n{verdict}"));

@@ -26,7 +26,8 @@ const TEXT_BYTES_MAX: usize = 8 << 20;
 pub fn parse(file: &str, text: &str, unsupported: Unsupported) -> Result<Config, ConfigError> {
     let checker = Checker { file, unsupported, ignored: Vec::new() };
     if text.len() > TEXT_BYTES_MAX {
-        return Err(checker.error(0, format!("{} bytes are too many; at most {TEXT_BYTES_MAX} are taken", text.len())));
+        return Err(checker
+            .error(0, format!("{} bytes are too many; at most {TEXT_BYTES_MAX} are taken", text.len())));
     }
     let raw: Option<RawConfig> = serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
@@ -90,7 +91,9 @@ impl Checker<'_> {
     }
 
     fn size(&self, field: &str, value: &Opt<String>) -> Checked<Option<ByteSize>> {
-        self.optional(field, value, |text| ByteSize::parse(text).map_err(|error| format!("{error}; write it like 10MB")))
+        self.optional(field, value, |text| {
+            ByteSize::parse(text).map_err(|error| format!("{error}; write it like 10MB"))
+        })
     }
 
     /// A part that Prometheus knows and Vestal does not support yet.
@@ -146,7 +149,8 @@ impl Checker<'_> {
         ] {
             self.refuse(field, value)?;
         }
-        let out_of_order = self.duration("storage.tsdb.out_of_order_time_window", &tsdb.out_of_order_time_window)?;
+        let out_of_order =
+            self.duration("storage.tsdb.out_of_order_time_window", &tsdb.out_of_order_time_window)?;
         let retention_time = self.duration("storage.tsdb.retention.time", &retention.time)?;
         let retention_size = self.size("storage.tsdb.retention.size", &retention.size)?;
         let evaluation_interval = self.duration("global.evaluation_interval", &global.evaluation_interval)?;
@@ -156,7 +160,10 @@ impl Checker<'_> {
         for (i, section) in raw.scrape_configs.iter().flatten().enumerate() {
             let path = format!("scrape_configs[{i}]");
             let Some(scrape) = &section.value else {
-                return Err(self.error(line_of(section), format!("{path}: empty or null scrape config section; remove it")));
+                return Err(self.error(
+                    line_of(section),
+                    format!("{path}: empty or null scrape config section; remove it"),
+                ));
             };
             let config = self.scrape(&path, line_of(section), scrape, &global)?;
             if !names.insert(config.job_name.clone()) {
@@ -164,7 +171,9 @@ impl Checker<'_> {
                 let name = &config.job_name;
                 return Err(self.error(
                     line,
-                    format!("{path}.job_name: found multiple scrape configs with job name {name:?}; rename one"),
+                    format!(
+                        "{path}.job_name: found multiple scrape configs with job name {name:?}; rename one"
+                    ),
                 ));
             }
             scrape_configs.push(config);
@@ -191,7 +200,13 @@ impl Checker<'_> {
         Ok(Labels::from_pairs(&labels.value))
     }
 
-    fn scrape(&mut self, path: &str, line: u64, raw: &RawScrape, global: &RawGlobal) -> Checked<ScrapeConfig> {
+    fn scrape(
+        &mut self,
+        path: &str,
+        line: u64,
+        raw: &RawScrape,
+        global: &RawGlobal,
+    ) -> Checked<ScrapeConfig> {
         for (name, section) in raw.unsupported_discovery() {
             self.refuse(&format!("{path}.{name}"), section)?;
         }
@@ -206,10 +221,13 @@ impl Checker<'_> {
             self.refuse(&format!("{path}.{name}"), value)?;
         }
         let nhcb = raw.convert_classic_histograms_to_nhcb.as_ref();
-        if let Some(nhcb) = nhcb.or(global.convert_classic_histograms_to_nhcb.as_ref()).filter(|on| on.value) {
+        if let Some(nhcb) = nhcb.or(global.convert_classic_histograms_to_nhcb.as_ref()).filter(|on| on.value)
+        {
             self.refuse_at(&format!("{path}.convert_classic_histograms_to_nhcb"), line_of(nhcb))?;
         }
-        if let Some(factor) = raw.native_histogram_min_bucket_factor.as_ref().filter(|factor| factor.value > 0.0) {
+        if let Some(factor) =
+            raw.native_histogram_min_bucket_factor.as_ref().filter(|factor| factor.value > 0.0)
+        {
             self.refuse_at(&format!("{path}.native_histogram_min_bucket_factor"), line_of(factor))?;
         }
 
@@ -235,14 +253,16 @@ impl Checker<'_> {
             self.optional(&field("fallback_scrape_protocol"), &raw.fallback_scrape_protocol, |name| {
                 ScrapeProtocol::parse(name)
             })?;
-        config.scrape_native_histograms = pick(&raw.scrape_native_histograms, &global.scrape_native_histograms, false);
+        config.scrape_native_histograms =
+            pick(&raw.scrape_native_histograms, &global.scrape_native_histograms, false);
         config.always_scrape_classic_histograms =
             pick(&raw.always_scrape_classic_histograms, &global.always_scrape_classic_histograms, false);
         config.extra_scrape_metrics = pick(&raw.extra_scrape_metrics, &global.extra_scrape_metrics, false);
         if let Some(path) = &raw.metrics_path {
             config.metrics_path.clone_from(&path.value);
         }
-        let scheme = |text: &String| Scheme::parse(text).ok_or(format!("{text:?} is no scheme; write http or https"));
+        let scheme =
+            |text: &String| Scheme::parse(text).ok_or(format!("{text:?} is no scheme; write http or https"));
         config.scheme = self.optional(&field("scheme"), &raw.scheme, scheme)?.unwrap_or_default();
         config.params = raw.params.clone().unwrap_or_default().into_iter().collect();
         config.honor_labels = pick(&raw.honor_labels, &None, false);
@@ -254,12 +274,17 @@ impl Checker<'_> {
         if let Some(tls) = &raw.tls_config {
             config.tls = self.tls(&field("tls_config"), line_of(tls), &tls.value)?;
         }
-        config.http_headers = raw.http_headers.iter().flat_map(|headers| &headers.value).map(http_header).collect();
+        config.http_headers =
+            raw.http_headers.iter().flat_map(|headers| &headers.value).map(http_header).collect();
         config.limits = self.limits(path, raw, global)?;
         config.keep_dropped_targets = pick(&raw.keep_dropped_targets, &global.keep_dropped_targets, 0);
         self.names(&mut config, path, raw, global)?;
-        config.relabel_configs =
-            self.relabelling(&field("relabel_configs"), "target relabeling rule", raw.relabel_configs.as_deref(), config.name_validation)?;
+        config.relabel_configs = self.relabelling(
+            &field("relabel_configs"),
+            "target relabeling rule",
+            raw.relabel_configs.as_deref(),
+            config.name_validation,
+        )?;
         config.metric_relabel_configs = self.relabelling(
             &field("metric_relabel_configs"),
             "metric relabeling rule",
@@ -267,7 +292,11 @@ impl Checker<'_> {
             config.name_validation,
         )?;
         for (i, section) in raw.static_configs.iter().flatten().enumerate() {
-            config.static_configs.push(self.static_config(&format!("{path}.static_configs[{i}]"), i, section)?);
+            config.static_configs.push(self.static_config(
+                &format!("{path}.static_configs[{i}]"),
+                i,
+                section,
+            )?);
         }
         for (i, section) in raw.file_sd_configs.iter().flatten().enumerate() {
             config.file_sd_configs.push(self.file_sd(&format!("{path}.file_sd_configs[{i}]"), section)?);
@@ -276,7 +305,13 @@ impl Checker<'_> {
         Ok(config)
     }
 
-    fn schedule(&self, config: &mut ScrapeConfig, path: &str, raw: &RawScrape, global: &RawGlobal) -> Checked<()> {
+    fn schedule(
+        &self,
+        config: &mut ScrapeConfig,
+        path: &str,
+        raw: &RawScrape,
+        global: &RawGlobal,
+    ) -> Checked<()> {
         let global_interval = self.duration("global.scrape_interval", &global.scrape_interval)?;
         let global_timeout = self.duration("global.scrape_timeout", &global.scrape_timeout)?;
         let interval = self.duration(&format!("{path}.scrape_interval"), &raw.scrape_interval)?;
@@ -289,24 +324,29 @@ impl Checker<'_> {
             let what = "scrape timeout greater than scrape interval; lower it or raise scrape_interval";
             return Err(self.error(line_of(timeout), format!("{path}.scrape_timeout: {what}")));
         }
-        if let (Some(timeout), Some(t), Some(i)) = (&global.scrape_timeout, global_timeout, global_interval) {
-            if t > i {
-                let what = "global scrape timeout greater than scrape interval; lower it or raise scrape_interval";
-                return Err(self.error(line_of(timeout), format!("global.scrape_timeout: {what}")));
-            }
+        if let (Some(timeout), Some(t), Some(i)) = (&global.scrape_timeout, global_timeout, global_interval)
+            && t > i
+        {
+            let what =
+                "global scrape timeout greater than scrape interval; lower it or raise scrape_interval";
+            return Err(self.error(line_of(timeout), format!("global.scrape_timeout: {what}")));
         }
         Ok(())
     }
 
     fn credentials(&self, config: &mut ScrapeConfig, path: &str, line: u64, raw: &RawScrape) -> Checked<()> {
-        let one_of = |field: &str, line: u64, what: &str, inline: &Option<String>, file: &Option<String>| match (inline, file) {
-            (Some(_), Some(_)) => {
-                Err(self.error(line, format!("{path}.{field}: at most one of {what} & {what}_file must be configured")))
-            }
-            (Some(text), None) => Ok(Some(Secret::Inline(text.clone()))),
-            (None, Some(file)) => Ok(Some(Secret::File(file.clone()))),
-            (None, None) => Ok(None),
-        };
+        let one_of =
+            |field: &str, line: u64, what: &str, inline: &Option<String>, file: &Option<String>| match (
+                inline, file,
+            ) {
+                (Some(_), Some(_)) => Err(self.error(
+                    line,
+                    format!("{path}.{field}: at most one of {what} & {what}_file must be configured"),
+                )),
+                (Some(text), None) => Ok(Some(Secret::Inline(text.clone()))),
+                (None, Some(file)) => Ok(Some(Secret::File(file.clone()))),
+                (None, None) => Ok(None),
+            };
         let bearer = raw.bearer_token.is_some() || raw.bearer_token_file.is_some();
         let ways = [raw.basic_auth.is_some(), raw.authorization.is_some(), bearer];
         if ways.iter().filter(|way| **way).count() > 1 {
@@ -334,7 +374,8 @@ impl Checker<'_> {
                 let what = "authorization type cannot be set to \"basic\", use \"basic_auth\" instead";
                 return Err(self.error(line, format!("{path}.authorization.type: {what}")));
             }
-            let secret = one_of("authorization", line, "credentials", &auth.credentials, &auth.credentials_file)?;
+            let secret =
+                one_of("authorization", line, "credentials", &auth.credentials, &auth.credentials_file)?;
             config.authorization = Some(Authorization {
                 kind: if kind.is_empty() { "Bearer".to_owned() } else { kind.to_owned() },
                 credentials: secret.unwrap_or_else(|| Secret::Inline(String::new())),
@@ -344,7 +385,8 @@ impl Checker<'_> {
             let line = raw.bearer_token.as_ref().or(raw.bearer_token_file.as_ref()).map_or(line, line_of);
             let text = |value: &Opt<String>| value.as_ref().map(|value| value.value.clone());
             let inline = text(&raw.bearer_token);
-            let secret = one_of("bearer_token", line, "bearer_token", &inline, &text(&raw.bearer_token_file))?;
+            let secret =
+                one_of("bearer_token", line, "bearer_token", &inline, &text(&raw.bearer_token_file))?;
             config.authorization =
                 secret.map(|credentials| Authorization { kind: "Bearer".to_owned(), credentials });
         }
@@ -354,7 +396,8 @@ impl Checker<'_> {
     fn tls(&self, path: &str, line: u64, raw: &RawTls) -> Checked<TlsConfig> {
         let one_of = |what: &str, inline: &Option<String>, file: &Option<String>| match (inline, file) {
             (Some(_), Some(_)) => {
-                Err(self.error(line, format!("{path}: at most one of {what} and {what}_file must be configured")))
+                Err(self
+                    .error(line, format!("{path}: at most one of {what} and {what}_file must be configured")))
             }
             (Some(text), None) => Ok(Some(Secret::Inline(text.clone()))),
             (None, Some(file)) => Ok(Some(Secret::File(file.clone()))),
@@ -377,7 +420,8 @@ impl Checker<'_> {
             max_version: self.optional(&format!("{path}.max_version"), &raw.max_version, version)?,
         };
         if tls.cert.is_some() != tls.key.is_some() {
-            let what = "exactly one of cert or cert_file must be configured when a key is, and the other way round";
+            let what =
+                "exactly one of cert or cert_file must be configured when a key is, and the other way round";
             return Err(self.error(line, format!("{path}: {what}")));
         }
         Ok(tls)
@@ -397,7 +441,13 @@ impl Checker<'_> {
         })
     }
 
-    fn names(&self, config: &mut ScrapeConfig, path: &str, raw: &RawScrape, global: &RawGlobal) -> Checked<()> {
+    fn names(
+        &self,
+        config: &mut ScrapeConfig,
+        path: &str,
+        raw: &RawScrape,
+        global: &RawGlobal,
+    ) -> Checked<()> {
         let validation = |text: &String| match text.as_str() {
             "" | "utf8" => Ok(NameValidation::Utf8),
             "legacy" => Ok(NameValidation::Legacy),
@@ -408,23 +458,35 @@ impl Checker<'_> {
             "underscores" => Ok(NameEscaping::Underscores),
             "dots" => Ok(NameEscaping::Dots),
             "values" => Ok(NameEscaping::Values),
-            other => Err(format!("unknown escaping scheme {other:?}; write allow-utf-8, underscores, dots or values")),
+            other => Err(format!(
+                "unknown escaping scheme {other:?}; write allow-utf-8, underscores, dots or values"
+            )),
         };
         let of = |name: &str| format!("{path}.{name}");
         let field = "metric_name_validation_scheme";
         let own = self.optional(&of(field), &raw.metric_name_validation_scheme, validation)?;
-        let all = self.optional("global.metric_name_validation_scheme", &global.metric_name_validation_scheme, validation)?;
+        let all = self.optional(
+            "global.metric_name_validation_scheme",
+            &global.metric_name_validation_scheme,
+            validation,
+        )?;
         config.name_validation = own.or(all).unwrap_or_default();
         let field = "metric_name_escaping_scheme";
         let own = self.optional(&of(field), &raw.metric_name_escaping_scheme, escaping)?;
-        let all = self.optional("global.metric_name_escaping_scheme", &global.metric_name_escaping_scheme, escaping)?;
+        let all = self.optional(
+            "global.metric_name_escaping_scheme",
+            &global.metric_name_escaping_scheme,
+            escaping,
+        )?;
         let default = match config.name_validation {
             NameValidation::Utf8 => NameEscaping::AllowUtf8,
             NameValidation::Legacy => NameEscaping::Underscores,
         };
         config.name_escaping = own.or(all).unwrap_or(default);
-        if config.name_validation == NameValidation::Legacy && config.name_escaping == NameEscaping::AllowUtf8 {
-            let line = raw.metric_name_escaping_scheme.as_ref().or(global.metric_name_escaping_scheme.as_ref());
+        if config.name_validation == NameValidation::Legacy && config.name_escaping == NameEscaping::AllowUtf8
+        {
+            let line =
+                raw.metric_name_escaping_scheme.as_ref().or(global.metric_name_escaping_scheme.as_ref());
             let what = "utf8 metric names requested but validation scheme is not set to UTF8";
             return Err(self.error(line.map_or(0, line_of), format!("{}: {what}", of(field))));
         }
@@ -441,9 +503,13 @@ impl Checker<'_> {
         let rule = |(i, rule): (usize, &Spanned<Option<RawRelabel>>)| {
             let path = format!("{path}[{i}]");
             let Some(raw) = &rule.value else {
-                return Err(self.error(line_of(rule), format!("{path}: empty or null {what} in scrape config; remove it")));
+                return Err(self.error(
+                    line_of(rule),
+                    format!("{path}: empty or null {what} in scrape config; remove it"),
+                ));
             };
-            let action = self.optional(&format!("{path}.action"), &raw.action, |name| RelabelAction::parse(name))?;
+            let action =
+                self.optional(&format!("{path}.action"), &raw.action, |name| RelabelAction::parse(name))?;
             let spec = RelabelSpec {
                 source_labels: raw.source_labels.clone().unwrap_or_default(),
                 separator: raw.separator.clone(),
@@ -453,14 +519,23 @@ impl Checker<'_> {
                 replacement: raw.replacement.clone(),
                 action: action.unwrap_or_default(),
             };
-            RelabelConfig::new(spec, names).map_err(|error| self.error(line_of(rule), format!("{path}: {error}")))
+            RelabelConfig::new(spec, names)
+                .map_err(|error| self.error(line_of(rule), format!("{path}: {error}")))
         };
         rules.unwrap_or_default().iter().enumerate().map(rule).collect()
     }
 
-    fn static_config(&self, path: &str, i: usize, section: &Spanned<Option<RawStatic>>) -> Checked<TargetGroup> {
+    fn static_config(
+        &self,
+        path: &str,
+        i: usize,
+        section: &Spanned<Option<RawStatic>>,
+    ) -> Checked<TargetGroup> {
         let Some(raw) = &section.value else {
-            return Err(self.error(line_of(section), format!("{path}: empty or null section in static_configs; remove it")));
+            return Err(self.error(
+                line_of(section),
+                format!("{path}: empty or null section in static_configs; remove it"),
+            ));
         };
         for (j, target) in raw.targets.iter().enumerate() {
             if target.value.contains('/') {
@@ -468,14 +543,18 @@ impl Checker<'_> {
                 return Err(self.error(line_of(target), format!("{path}.targets[{j}]: {what}")));
             }
         }
-        let mut group = TargetGroup::of_addresses(i.to_string(), raw.targets.iter().map(|target| target.value.as_str()));
+        let mut group =
+            TargetGroup::of_addresses(i.to_string(), raw.targets.iter().map(|target| target.value.as_str()));
         group.labels = raw.labels.as_ref().map(|labels| labels.value.clone()).unwrap_or_default();
         Ok(group)
     }
 
     fn file_sd(&self, path: &str, section: &Spanned<Option<RawFileSd>>) -> Checked<FileSdConfig> {
         let Some(raw) = &section.value else {
-            return Err(self.error(line_of(section), format!("{path}: empty or null section in file_sd_configs; remove it")));
+            return Err(self.error(
+                line_of(section),
+                format!("{path}: empty or null section in file_sd_configs; remove it"),
+            ));
         };
         if raw.files.is_empty() {
             let what = "file service discovery config must contain at least one path name";
@@ -486,8 +565,10 @@ impl Checker<'_> {
             let known = [".json", ".yml", ".yaml"].iter().any(|ending| name.ends_with(ending));
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             if !known || folder.contains('*') {
-                let what = format!("path name {name:?} is not valid for file discovery; one * in the last part, and \
-                                    .json, .yml or .yaml at the end");
+                let what = format!(
+                    "path name {name:?} is not valid for file discovery; one * in the last part, and \
+                                    .json, .yml or .yaml at the end"
+                );
                 return Err(self.error(line_of(file), format!("{path}.files[{j}]: {what}")));
             }
         }
@@ -525,7 +606,10 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
-        assert_eq!(refused("globa:\n  x: 1\n"), "p.yml:1: globa: unknown field; remove it or correct its name");
+        assert_eq!(
+            refused("globa:\n  x: 1\n"),
+            "p.yml:1: globa: unknown field; remove it or correct its name"
+        );
     }
 
     #[test]
@@ -546,7 +630,8 @@ mod tests {
 
     #[test]
     fn a_section_takes_from_global_what_it_does_not_say_itself() {
-        let text = format!("global: {{scrape_interval: 5s, sample_limit: 7}}\n{}", job("  sample_limit: 9\n"));
+        let text =
+            format!("global: {{scrape_interval: 5s, sample_limit: 7}}\n{}", job("  sample_limit: 9\n"));
         let config = parse("p.yml", &text, Unsupported::Refuse).expect("good");
         assert_eq!(config.scrape_configs[0].scrape_interval, DurationMs(5_000));
         assert_eq!(config.scrape_configs[0].scrape_timeout, DurationMs(5_000));

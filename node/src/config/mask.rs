@@ -109,7 +109,8 @@ pub fn section_of(yaml: &str, job_name: &str) -> Option<String> {
     let named = |section: &Vec<&str>| {
         section.iter().any(|line| {
             let line = line.trim_start_matches([' ', '-']);
-            line.strip_prefix("job_name:").is_some_and(|name| name.trim().trim_matches(['"', '\'']) == job_name)
+            line.strip_prefix("job_name:")
+                .is_some_and(|name| name.trim().trim_matches(['"', '\'']) == job_name)
         })
     };
     sections.into_iter().find(named).map(|section| section.join("\n") + "\n")

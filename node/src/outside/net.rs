@@ -26,7 +26,9 @@ impl Net for SystemNet {
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move { Ok(Box::new(SystemListener(TcpListener::bind(address).await?)) as Box<dyn Listener>) })
+        Box::pin(async move {
+            Ok(Box::new(SystemListener(TcpListener::bind(address).await?)) as Box<dyn Listener>)
+        })
     }
 
     fn bind_datagram(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn DatagramSocket>>> {

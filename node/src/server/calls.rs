@@ -7,7 +7,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use model::{ProposeError, ShardId};
 use raft::CALL_KIND_MIN;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{sync::{Arc, Weak}, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 /// Propose a command on the leader.
 pub(crate) const PROPOSE: u16 = CALL_KIND_MIN;
@@ -29,7 +32,9 @@ pub(crate) fn encode<T: Serialize>(what: &T) -> Bytes {
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     match bytes.split_first() {
-        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|error| format!("malformed message: {error}")),
+        Some((&VERSION, body)) => {
+            postcard::from_bytes(body).map_err(|error| format!("malformed message: {error}"))
+        }
         _ => Err("message of an unknown version; upgrade this node".to_owned()),
     }
 }
@@ -102,7 +107,10 @@ pub(crate) fn register(node: &Arc<Node>) {
         }),
     );
     raft.register(NODE_INFO, handler(&weak, |node, _| async move { Ok(encode(&cluster::info_of(&node))) }));
-    raft.register(TARGETS, handler(&weak, |node, _| async move { Ok(encode(&targets::scraped_here(&node))) }));
+    raft.register(
+        TARGETS,
+        handler(&weak, |node, _| async move { Ok(encode(&targets::scraped_here(&node))) }),
+    );
     raft.register(
         METADATA,
         handler(&weak, |node, body| async move {
@@ -111,7 +119,6 @@ pub(crate) fn register(node: &Arc<Node>) {
         }),
     );
 }
-
 
 /// Labels travel packed.
 #[derive(Clone, Debug, Serialize, Deserialize)]

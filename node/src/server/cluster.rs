@@ -6,17 +6,16 @@ use super::{
     views::NodeViews,
 };
 use api::ports::{
-    Cluster, ClusterStatus, ConfigStatus, Gap, GapQuery, NodeState, NodeStatus, ReplicaRole, ReplicaStatus, ShardStatus,
+    Cluster, ClusterStatus, ConfigStatus, Gap, GapQuery, NodeState, NodeStatus, ReplicaRole, ReplicaStatus,
+    ShardStatus,
 };
 use futures::future::join_all;
-use model::{BoxFuture, ConfigVersion, LogIndex, NodeId, ShardId, StateHash, StateMachine, Term, ViewError, Views};
+use model::{
+    BoxFuture, ConfigVersion, LogIndex, NodeId, ShardId, StateHash, StateMachine, Term, ViewError, Views,
+};
 use raft::{GroupRole, meta::MetaState};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Silence after which a node that does not answer is called dead.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
@@ -85,7 +84,8 @@ impl NodeCluster {
     async fn gather(&self, state: &MetaState) -> BTreeMap<NodeId, NodeInfo> {
         let us = self.node.id();
         let asked = state.members().filter(|(id, _)| *id != us).map(|(id, _)| async move {
-            let answer = self.node.raft.call(id, calls::NODE_INFO, bytes::Bytes::new(), ASK_PATIENCE).await.ok()?;
+            let answer =
+                self.node.raft.call(id, calls::NODE_INFO, bytes::Bytes::new(), ASK_PATIENCE).await.ok()?;
             calls::decode::<NodeInfo>(&answer).ok().map(|info| (id, info))
         });
         let mut infos: BTreeMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
@@ -97,8 +97,13 @@ impl NodeCluster {
         let state = self.node.meta.state();
         let infos = self.gather(&state).await;
         let nodes = self.nodes(&state, &infos);
-        let shards: Vec<_> =
-            self.node.raft.shards().into_iter().filter_map(|shard| self.shard_status(shard, &state, &infos)).collect();
+        let shards: Vec<_> = self
+            .node
+            .raft
+            .shards()
+            .into_iter()
+            .filter_map(|shard| self.shard_status(shard, &state, &infos))
+            .collect();
         let why = self.why_not(&state, &infos, &shards);
         ClusterStatus {
             cluster_id: state.cluster_id,
@@ -114,7 +119,10 @@ impl NodeCluster {
         let silence = self.node.raft.silence();
         let time = self.node.raft.cluster_time();
         let now = self.node.ports.clock.now();
-        let listed = state.nodes.iter().filter(|(_, node)| node.removed_at.is_none_or(|at| now.0 - at.0 < REMOVED_LISTED_MS));
+        let listed = state
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.removed_at.is_none_or(|at| now.0 - at.0 < REMOVED_LISTED_MS));
         listed
             .map(|(id, record)| {
                 let silent = silence.get(id).copied().flatten();
@@ -130,7 +138,9 @@ impl NodeCluster {
                     name: record.name.clone(),
                     state: node_state,
                     web_address: record.web_address.clone(),
-                    version: infos.get(id).map_or_else(|| record.version.clone(), |info| info.version.clone()),
+                    version: infos
+                        .get(id)
+                        .map_or_else(|| record.version.clone(), |info| info.version.clone()),
                     clock_offset_seconds: time.deviation_ms(*id).map(|ms| ms as f64 / 1000.0),
                 }
             })
@@ -146,9 +156,13 @@ impl NodeCluster {
         let group = self.node.raft.status(shard)?;
         let of = |id: &NodeId| infos.get(id).and_then(|info| info.replicas.get(&shard));
         // Whoever says that it leads in the highest term, if a majority may agree; else what this node knows.
-        let claims = infos.iter().filter_map(|(id, info)| info.replicas.get(&shard).map(|replica| (id, replica)));
+        let claims =
+            infos.iter().filter_map(|(id, info)| info.replicas.get(&shard).map(|replica| (id, replica)));
         let leader = claims.filter(|(_, replica)| replica.leads).max_by_key(|(_, replica)| replica.term);
-        let followers = group.voters.iter().filter(|id| of(id).is_some_and(|r| leader.is_some_and(|(l, _)| r.leader == Some(*l))));
+        let followers = group
+            .voters
+            .iter()
+            .filter(|id| of(id).is_some_and(|r| leader.is_some_and(|(l, _)| r.leader == Some(*l))));
         let quorum = followers.count() * 2 > group.voters.len();
         let leader = leader.filter(|_| quorum);
         let members: Vec<NodeId> = group.voters.iter().chain(&group.learners).copied().collect();
@@ -185,12 +199,20 @@ impl NodeCluster {
     fn config_status(&self, state: &MetaState) -> ConfigStatus {
         let Some(config) = state.config() else { return ConfigStatus::default() };
         let in_force = xxhash_rust::xxh3::xxh3_64(config.text.as_bytes());
-        let other = state.members().filter(|(_, node)| node.offered_hash.is_some_and(|hash| hash != in_force));
+        let other =
+            state.members().filter(|(_, node)| node.offered_hash.is_some_and(|hash| hash != in_force));
         ConfigStatus {
             version: config.version,
             hash: format!("{:016x}", config.hash()),
             nodes_with_other_files: other.map(|(_, node)| node.name.clone()).collect(),
-            ignored: self.node.plan.borrow().config.as_ref().map(|config| config.ignored.clone()).unwrap_or_default(),
+            ignored: self
+                .node
+                .plan
+                .borrow()
+                .config
+                .as_ref()
+                .map(|config| config.ignored.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -213,7 +235,11 @@ impl NodeCluster {
                 return Some(format!("shard {} has no leader with a majority", shard.id));
             }
             if group.voters.len() < 3 {
-                return Some(format!("shard {} has {} voters; three are needed to lose one", shard.id, group.voters.len()));
+                return Some(format!(
+                    "shard {} has {} voters; three are needed to lose one",
+                    shard.id,
+                    group.voters.len()
+                ));
             }
             if group.changing {
                 return Some(format!("the members of shard {} are changing", shard.id));
@@ -228,7 +254,8 @@ impl NodeCluster {
             let count = group.voters.iter().filter(whole).count();
             let majority = group.voters.len() / 2 + 1;
             if count < majority + 1 {
-                let missing = group.voters.iter().find(|id| !whole(id)).map(|id| name(state, *id)).unwrap_or_default();
+                let missing =
+                    group.voters.iter().find(|id| !whole(id)).map(|id| name(state, *id)).unwrap_or_default();
                 return Some(format!(
                     "{missing} is missing, lags behind or has failed: shard {} has {count} of {} replicas up to date",
                     shard.id,
@@ -249,7 +276,13 @@ impl NodeCluster {
                     model::SourceKey::RemoteWrite { .. } => continue,
                 };
                 let slots = gap.slots.count();
-                gaps.push(Gap { target, from: gap.slots.from, to: gap.slots.to, slots, reason: gap.slots.reason });
+                gaps.push(Gap {
+                    target,
+                    from: gap.slots.from,
+                    to: gap.slots.to,
+                    slots,
+                    reason: gap.slots.reason,
+                });
             }
         }
         gaps.sort_by(|a, b| (&a.target, a.from).cmp(&(&b.target, b.from)));
@@ -265,7 +298,8 @@ fn name(state: &MetaState, id: NodeId) -> String {
 /// The newest index of which all reachable replicas know the hash.
 fn common_hash_index<'a>(replicas: impl Iterator<Item = &'a ReplicaInfo> + Clone) -> Option<u64> {
     let first = replicas.clone().next()?;
-    let known = |index: u64| replicas.clone().all(|replica| replica.hashes.iter().any(|(at, _)| *at == index));
+    let known =
+        |index: u64| replicas.clone().all(|replica| replica.hashes.iter().any(|(at, _)| *at == index));
     first.hashes.iter().rev().map(|(index, _)| *index).find(|index| known(*index))
 }
 

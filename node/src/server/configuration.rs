@@ -64,7 +64,8 @@ impl Configuration {
     /// When the last reload was, and whether it succeeded.
     pub(crate) fn last_reload(&self) -> (TimestampMs, bool) {
         let state = self.state();
-        let at = if state.last_reload == TimestampMs::default() { self.node.started } else { state.last_reload };
+        let at =
+            if state.last_reload == TimestampMs::default() { self.node.started } else { state.last_reload };
         (at, !state.last_reload_failed)
     }
 
@@ -154,7 +155,8 @@ impl Configuration {
 
     async fn reload_file(&self) -> Result<(), String> {
         let path = &self.node.options.config_file;
-        let bytes = self.node.ports.fs.read(path).map_err(|error| format!("{}:0: {error}", path.display()))?;
+        let bytes =
+            self.node.ports.fs.read(path).map_err(|error| format!("{}:0: {error}", path.display()))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("{}:0: not UTF-8", path.display()))?;
         self.check(&text)?;
         let version = self.offer(&text, OfferMode::Replace).await?;
@@ -175,11 +177,16 @@ impl Configuration {
         async move {
             loop {
                 sleep(WATCH_INTERVAL).await;
-                let Some(text) = this.node.meta.state().config().map(|config| config.text.clone()) else { continue };
+                let Some(text) = this.node.meta.state().config().map(|config| config.text.clone()) else {
+                    continue;
+                };
                 let Ok(files) = this.read_files(&text) else { continue };
                 let changed: ConfigFiles = {
                     let remembered = &this.state().remembered.files;
-                    files.into_iter().filter(|(path, text)| remembered.get(path) != Some(&hash(text))).collect()
+                    files
+                        .into_iter()
+                        .filter(|(path, text)| remembered.get(path) != Some(&hash(text)))
+                        .collect()
                 };
                 if !changed.is_empty() {
                     this.offer_files(changed).await;
@@ -198,7 +205,8 @@ impl Configuration {
             files.retain(|path, _| known.contains_key(path) || !committed.contains_key(path));
         }
         if !files.is_empty() {
-            let offer = MetaCommand::OfferFiles { node: self.node.id(), files, at: self.node.ports.clock.now() };
+            let offer =
+                MetaCommand::OfferFiles { node: self.node.id(), files, at: self.node.ports.clock.now() };
             if let Err(error) = self.propose(&offer).await {
                 return tracing::warn!(%error, "changed files of targets not offered yet");
             }
@@ -213,7 +221,8 @@ fn expand(fs: &dyn Fs, base: &Path, pattern: &str) -> Vec<String> {
         return vec![pattern.to_owned()];
     }
     let folder = PathBuf::from(pattern.rsplit_once('/').map_or("", |(folder, _)| folder));
-    let folder = if pattern.starts_with('/') && folder.as_os_str().is_empty() { PathBuf::from("/") } else { folder };
+    let folder =
+        if pattern.starts_with('/') && folder.as_os_str().is_empty() { PathBuf::from("/") } else { folder };
     let names = fs.list(&base.join(&folder)).unwrap_or_default();
     let paths = names.iter().map(|name| folder.join(name).display().to_string());
     paths.filter(|path| super::plan::matches_pattern(pattern, path)).take(FILES_MAX).collect()
@@ -229,7 +238,13 @@ impl ConfigSource for Configuration {
     }
 
     fn external_labels(&self) -> Labels {
-        self.node.plan.borrow().config.as_ref().map(|config| config.external_labels.clone()).unwrap_or_default()
+        self.node
+            .plan
+            .borrow()
+            .config
+            .as_ref()
+            .map(|config| config.external_labels.clone())
+            .unwrap_or_default()
     }
 
     fn evaluation_interval(&self) -> Duration {
@@ -252,7 +267,8 @@ impl ConfigSource for Configuration {
             self.check(&yaml)?;
             let files = self.read_files(&yaml)?;
             let at = self.node.ports.clock.now();
-            let offer = MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
+            let offer =
+                MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
             let version = self.propose(&offer).await?;
             self.wait_in_force(version).await;
             Ok(version)

@@ -19,7 +19,8 @@ use std::{
     time::Duration,
 };
 use storage::shard::{
-    DataCommand, DataResponse, DataShard, MissedSlots, Pushed, Refusal, RowEncoder, SegmentBuilder, ShardSettings,
+    DataCommand, DataResponse, DataShard, MissedSlots, Pushed, Refusal, RowEncoder, SegmentBuilder,
+    ShardSettings,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -223,7 +224,11 @@ impl Duties {
         loop {
             let read = self.node.raft.read_index(&[ShardId::META], COMMAND_PATIENCE).await;
             match read.map(|indexes| indexes.get(&ShardId::META).copied()) {
-                Ok(Some(index)) if self.node.raft.wait_applied(ShardId::META, index, COMMAND_PATIENCE).await => break,
+                Ok(Some(index))
+                    if self.node.raft.wait_applied(ShardId::META, index, COMMAND_PATIENCE).await =>
+                {
+                    break;
+                }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(shard = %self.shard, %error, "duties wait for meta"),
             }
@@ -266,12 +271,14 @@ impl Duties {
     }
 
     async fn end_sources(&self, targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>) {
-        let gone = self.replica.live_sources().into_iter().filter(|source| {
-            matches!(**source, SourceKey::Scrape { .. }) && !targets.contains_key(source)
-        });
+        let gone =
+            self.replica.live_sources().into_iter().filter(|source| {
+                matches!(**source, SourceKey::Scrape { .. }) && !targets.contains_key(source)
+            });
         let at = self.node.ports.clock.now();
-        let commands =
-            gone.map(|source| DataCommand::EndSource { term: Some(self.term), source, at }).collect::<Vec<_>>();
+        let commands = gone
+            .map(|source| DataCommand::EndSource { term: Some(self.term), source, at })
+            .collect::<Vec<_>>();
         self.commands(commands).await;
     }
 
@@ -304,7 +311,8 @@ impl Duties {
         let command = segment.finish().encode();
         let (node, shard, term, settle) = (self.node.clone(), self.shard, self.term, settle.clone());
         self.node.spawn("propose", async move {
-            let outcome = node.propose_here(shard, Some(term), command).await.and_then(|answer| results(&answer));
+            let outcome =
+                node.propose_here(shard, Some(term), command).await.and_then(|answer| results(&answer));
             let _gone_with_its_duty = settle.send(Settled { rows, outcome }).await;
         });
         true
@@ -339,7 +347,8 @@ impl Duties {
             }
             Err(ProposeError::Unknown { reason }) => {
                 tracing::warn!(shard = %self.shard, reason, "outcome of a segment unknown");
-                let lost = settled.rows.iter().filter_map(|row| self.lost_slot(row, "outcome unknown", targets));
+                let lost =
+                    settled.rows.iter().filter_map(|row| self.lost_slot(row, "outcome unknown", targets));
                 missed.extend(lost);
             }
         }
@@ -392,7 +401,8 @@ impl Duties {
 
     async fn record_missed(&self, missed: Vec<(Arc<SourceKey>, MissedSlots)>) {
         let commands = missed.into_iter();
-        let commands = commands.map(|(source, slots)| DataCommand::Missed { term: Some(self.term), source, slots });
+        let commands =
+            commands.map(|(source, slots)| DataCommand::Missed { term: Some(self.term), source, slots });
         self.commands(commands.collect()).await;
     }
 

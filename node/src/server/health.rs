@@ -65,7 +65,9 @@ impl Health {
         }
         let now = self.clock.monotonic();
         let late = seen.led.iter().find(|(_, at)| now.saturating_sub(**at) > ELECTION_PATIENCE);
-        late.map(|(shard, _)| format!("shard {shard} has had no leader for more than {} s", ELECTION_PATIENCE.as_secs()))
+        late.map(|(shard, _)| {
+            format!("shard {shard} has had no leader for more than {} s", ELECTION_PATIENCE.as_secs())
+        })
     }
 
     /// A warning for stale answers; `None` if they are fresh as far as can be told.
@@ -94,7 +96,8 @@ pub(crate) async fn run(node: Arc<Node>) {
 fn look(node: &Node) {
     let us = node.id();
     let silence = node.raft.silence();
-    let heard = |id| id == us || silence.get(&id).copied().flatten().is_some_and(|silent| silent < SILENCE_MAX);
+    let heard =
+        |id| id == us || silence.get(&id).copied().flatten().is_some_and(|silent| silent < SILENCE_MAX);
     let now = node.ports.clock.monotonic();
     let mut seen = node.health.seen();
     for shard in node.raft.shards() {
@@ -105,7 +108,9 @@ fn look(node: &Node) {
         }
         let age = || node.raft.progress(shard).and_then(|progress| progress.quorum_age_ms);
         let led = match (status.role, status.leader) {
-            (GroupRole::Leader, _) => status.voters.len() == 1 || age().is_some_and(|ms| u128::from(ms) < SILENCE_MAX.as_millis()),
+            (GroupRole::Leader, _) => {
+                status.voters.len() == 1 || age().is_some_and(|ms| u128::from(ms) < SILENCE_MAX.as_millis())
+            }
             (_, Some(leader)) => leader != us && heard(leader),
             (_, None) => false,
         };

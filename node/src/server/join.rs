@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use model::{BoxFuture, ClusterId, Fs, NodeId, ShardId};
 use raft::{
-    Forming, FormingAnswer, FormingEffect, FormingEvent, FormingOptions, FormingRequest, OPEN_KIND_MIN, PeerName,
-    Proposal, Standing,
+    Forming, FormingAnswer, FormingEffect, FormingEvent, FormingOptions, FormingRequest, OPEN_KIND_MIN,
+    PeerName, Proposal, Standing,
     meta::{MetaCommand, MetaResponse},
 };
 use serde::{Deserialize, Serialize};
@@ -144,18 +144,30 @@ async fn begin(node: &Arc<Node>, formed: Option<Proposal>) -> anyhow::Result<()>
     }
 }
 
+/// What answers one kind of call.
+type Work = fn(Arc<Joining>, PeerName, Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+
 impl Joining {
     /// Answers others from now on, for as long as this node runs.
     fn register(self: &Arc<Self>) {
         let raft = &self.node.raft;
-        let handler = |this: &Arc<Self>, work: fn(Arc<Self>, PeerName, Bytes) -> BoxFuture<'static, Result<Bytes, String>>| {
+        let handler = |this: &Arc<Self>, work: Work| {
             let this = this.clone();
             let handler: raft::CallHandler = Arc::new(move |from, body| work(this.clone(), from, body));
             handler
         };
-        raft.register(FORMING, handler(self, |this, _, body| Box::pin(async move { this.answer_forming(&body) })));
-        raft.register(JOIN, handler(self, |this, _, body| Box::pin(async move { this.answer_join(&body).await })));
-        raft.register(STANDING, handler(self, |this, from, _| Box::pin(async move { Ok(this.answer_standing(&from)) })));
+        raft.register(
+            FORMING,
+            handler(self, |this, _, body| Box::pin(async move { this.answer_forming(&body) })),
+        );
+        raft.register(
+            JOIN,
+            handler(self, |this, _, body| Box::pin(async move { this.answer_join(&body).await })),
+        );
+        raft.register(
+            STANDING,
+            handler(self, |this, from, _| Box::pin(async move { Ok(this.answer_standing(&from)) })),
+        );
     }
 
     fn become_alone(&self) -> anyhow::Result<Proposal> {
@@ -197,7 +209,9 @@ impl Joining {
             let forming = Forming::new(forming_options, standing).map_err(anyhow::Error::msg)?;
             *self.forming.lock().unwrap_or_else(PoisonError::into_inner) = Some(forming);
         } else if let Standing::Promised(_) = standing {
-            bail!("--cluster.initial-members: this node promised to form a cluster; give the same names as before");
+            bail!(
+                "--cluster.initial-members: this node promised to form a cluster; give the same names as before"
+            );
         }
         tracing::info!(members = ?options.initial_members, "looking for the cluster");
         loop {
@@ -270,7 +284,11 @@ impl Joining {
     }
 
     /// Asks one peer, and acts on its answer.
-    fn ask<'a>(self: &'a Arc<Self>, address: &'a str, request: &FormingRequest) -> BoxFuture<'a, anyhow::Result<()>> {
+    fn ask<'a>(
+        self: &'a Arc<Self>,
+        address: &'a str,
+        request: &FormingRequest,
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
         let body = calls::encode(request);
         Box::pin(async move {
             let called = self.node.raft.call_address(address, FORMING, body, CALL_PATIENCE).await;
@@ -312,11 +330,16 @@ impl Joining {
             return Ok(());
         }
         let options = &self.node.options;
-        let request =
-            JoinRequest { name: options.node_name.clone(), address: options.advertised(), nonce: self.nonce()? };
+        let request = JoinRequest {
+            name: options.node_name.clone(),
+            address: options.advertised(),
+            nonce: self.nonce()?,
+        };
         for address in &options.peers {
-            let called = self.node.raft.call_address(address, JOIN, calls::encode(&request), META_PATIENCE).await;
-            let answer = called.map_err(|error| error.to_string()).and_then(|(_, answer)| calls::decode(&answer));
+            let called =
+                self.node.raft.call_address(address, JOIN, calls::encode(&request), META_PATIENCE).await;
+            let answer =
+                called.map_err(|error| error.to_string()).and_then(|(_, answer)| calls::decode(&answer));
             match answer {
                 Ok(JoinAnswer::Welcome { cluster, node, members }) => {
                     for (id, address) in members {
@@ -328,7 +351,9 @@ impl Joining {
                     let _not_needed_any_more = self.node.ports.fs.remove_file(&options.data.join(JOINING));
                     return Ok(());
                 }
-                Ok(JoinAnswer::Later(reason)) => tracing::info!(address, reason, "the cluster does not take this node yet"),
+                Ok(JoinAnswer::Later(reason)) => {
+                    tracing::info!(address, reason, "the cluster does not take this node yet")
+                }
                 Ok(JoinAnswer::Refused(reason)) => bail!("{address} refuses this node: {reason}"),
                 Err(error) => tracing::debug!(address, error, "peer does not answer"),
             }
@@ -351,12 +376,17 @@ impl Joining {
         if let Some(cluster) = self.node.raft.identity().cluster {
             return Ok(calls::encode(&FormingAnswer::Member(cluster)));
         }
-        let effects = self.step(FormingEvent::Request(calls::decode(body)?)).map_err(|error| format!("{error:#}"))?;
+        let effects =
+            self.step(FormingEvent::Request(calls::decode(body)?)).map_err(|error| format!("{error:#}"))?;
         let reply = effects.into_iter().find_map(|effect| match effect {
             FormingEffect::Reply(answer) => Some(answer),
             _ => None,
         });
-        let none = || FormingAnswer::Refused("this node forms no cluster: it has no --cluster.initial-members".to_owned());
+        let none = || {
+            FormingAnswer::Refused(
+                "this node forms no cluster: it has no --cluster.initial-members".to_owned(),
+            )
+        };
         Ok(calls::encode(&reply.unwrap_or_else(none)))
     }
 
@@ -400,12 +430,17 @@ impl Joining {
                 return if lives { JoinAnswer::Refused(text) } else { JoinAnswer::Later(text) };
             }
         }
-        let allocate =
-            MetaCommand::Allocate { name: request.name, cluster_address: request.address, nonce: request.nonce };
+        let allocate = MetaCommand::Allocate {
+            name: request.name,
+            cluster_address: request.address,
+            nonce: request.nonce,
+        };
         match node.propose_meta(&allocate, META_PATIENCE).await {
             Ok(MetaResponse::Allocated(id)) => {
                 let state = node.meta.state();
-                let members = state.members().filter(|(member, node)| *member != id && !node.cluster_address.is_empty());
+                let members = state
+                    .members()
+                    .filter(|(member, node)| *member != id && !node.cluster_address.is_empty());
                 let members = members.map(|(id, node)| (id, node.cluster_address.clone())).collect();
                 JoinAnswer::Welcome { cluster, node: id, members }
             }
@@ -424,7 +459,12 @@ impl Joining {
 }
 
 fn member(proposal: &Proposal, name: &str, node: NodeId) -> Standing {
-    Standing::Member { cluster: proposal.cluster, node, name: name.to_owned(), formed: Some(proposal.clone()) }
+    Standing::Member {
+        cluster: proposal.cluster,
+        node,
+        name: name.to_owned(),
+        formed: Some(proposal.clone()),
+    }
 }
 
 /// Keeps the addresses of peers up to date: from meta, and from asking at the addresses of the flags, which works
@@ -433,7 +473,9 @@ async fn find_peers(node: Arc<Node>) {
     loop {
         let state = node.meta.state();
         let us = node.id();
-        for (id, record) in state.members().filter(|(id, record)| *id != us && !record.cluster_address.is_empty()) {
+        for (id, record) in
+            state.members().filter(|(id, record)| *id != us && !record.cluster_address.is_empty())
+        {
             node.raft.set_peer_address(id, &record.cluster_address);
         }
         for (id, _) in state.nodes.iter().filter(|(_, record)| record.removed_at.is_some()) {
@@ -449,7 +491,10 @@ async fn find_peers(node: Arc<Node>) {
 
 /// Asks whoever answers at an address who it is, and whether we are still welcome.
 async fn greet(node: &Arc<Node>, address: &str) {
-    let Ok((peer, answer)) = node.raft.call_address(address, STANDING, Bytes::new(), CALL_PATIENCE).await else { return };
+    let Ok((peer, answer)) = node.raft.call_address(address, STANDING, Bytes::new(), CALL_PATIENCE).await
+    else {
+        return;
+    };
     let us = node.raft.identity();
     match (peer.cluster, peer.node) {
         (Some(cluster), Some(id)) if Some(cluster) == us.cluster && Some(id) != us.node => {

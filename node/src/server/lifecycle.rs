@@ -17,7 +17,11 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    pub(crate) fn new(node: Arc<Node>, configuration: Arc<Configuration>, quit: watch::Sender<bool>) -> Lifecycle {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        configuration: Arc<Configuration>,
+        quit: watch::Sender<bool>,
+    ) -> Lifecycle {
         Lifecycle { node, configuration, quit, stopping: AtomicBool::new(false) }
     }
 

@@ -87,7 +87,8 @@ async fn remove_when_swapped(node: &Node, new: NodeId, old: NodeId) {
     let state = node.meta.state();
     let swapped = node.raft.shards().into_iter().all(|shard| {
         let status = node.raft.status(shard);
-        status.is_some_and(|status| status.voters.contains(&new) && former_self(&state, &status, new).is_none())
+        status
+            .is_some_and(|status| status.voters.contains(&new) && former_self(&state, &status, new).is_none())
     });
     if !swapped {
         return;

@@ -43,7 +43,11 @@ impl NodeTsdb {
 }
 
 /// Adds counts of several shards; series of one name may be in all of them.
-fn merged<'a>(stats: &'a [ShardStats], of: impl Fn(&'a ShardStats) -> &'a [CountByName], limit: usize) -> Vec<NamedCount> {
+fn merged<'a>(
+    stats: &'a [ShardStats],
+    of: impl Fn(&'a ShardStats) -> &'a [CountByName],
+    limit: usize,
+) -> Vec<NamedCount> {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for count in stats.iter().flat_map(of) {
         *sums.entry(&count.name).or_default() += count.count;
@@ -58,7 +62,8 @@ fn merged<'a>(stats: &'a [ShardStats], of: impl Fn(&'a ShardStats) -> &'a [Count
 impl Tsdb for NodeTsdb {
     fn stats(&self, limit: usize) -> Result<TsdbStats, QueryError> {
         // A name may be small in each shard and large in all.
-        let stats: Vec<_> = self.node.data_shards().iter().map(|shard| shard.stats(limit.saturating_mul(4))).collect();
+        let stats: Vec<_> =
+            self.node.data_shards().iter().map(|shard| shard.stats(limit.saturating_mul(4))).collect();
         let bounds = || stats.iter().filter_map(|stats| stats.bounds);
         Ok(TsdbStats {
             series: stats.iter().map(|stats| stats.active_series).sum(),
@@ -161,15 +166,23 @@ impl NodeMetrics {
 
     fn groups(&self, text: &mut Text<'_>) {
         let shards = self.node.raft.shards();
-        let status: Vec<_> = shards.iter().filter_map(|s| self.node.raft.status(*s).map(|status| (*s, status))).collect();
-        let progress: Vec<_> = shards.iter().filter_map(|s| self.node.raft.progress(*s).map(|p| (*s, p))).collect();
+        let status: Vec<_> =
+            shards.iter().filter_map(|s| self.node.raft.status(*s).map(|status| (*s, status))).collect();
+        let progress: Vec<_> =
+            shards.iter().filter_map(|s| self.node.raft.progress(*s).map(|p| (*s, p))).collect();
         let index = |index: Option<LogIndex>| index.unwrap_or_default().0;
-        let leads: Vec<_> = status.iter().map(|(s, status)| (*s, u8::from(status.role == GroupRole::Leader))).collect();
+        let leads: Vec<_> =
+            status.iter().map(|(s, status)| (*s, u8::from(status.role == GroupRole::Leader))).collect();
         text.by_shard("vestal_raft_leader", "gauge", "Whether this node leads the shard.", &leads);
         let terms: Vec<_> = status.iter().map(|(s, status)| (*s, status.term)).collect();
         text.by_shard("vestal_raft_term", "gauge", "The term known here.", &terms);
         let committed: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.committed))).collect();
-        text.by_shard("vestal_raft_commit_index", "gauge", "The last entry known to be committed.", &committed);
+        text.by_shard(
+            "vestal_raft_commit_index",
+            "gauge",
+            "The last entry known to be committed.",
+            &committed,
+        );
         let applied: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.applied))).collect();
         text.by_shard("vestal_raft_applied_index", "gauge", "The last entry applied here.", &applied);
         let checkpointed: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.checkpointed))).collect();
@@ -183,12 +196,16 @@ impl NodeMetrics {
             let values: Vec<_> = counters.iter().map(|(shard, counters)| (*shard, of(counters))).collect();
             text.by_shard(name, "counter", help, &values);
         };
-        family("vestal_storage_samples_applied_total", "Samples applied since the start.", &|c| c.samples_applied);
+        family("vestal_storage_samples_applied_total", "Samples applied since the start.", &|c| {
+            c.samples_applied
+        });
         family("vestal_storage_samples_rejected_total", "Samples refused by apply.", &|c| c.samples_rejected);
         family("vestal_storage_refusals_total", "Rows and commands refused whole by apply.", &|c| c.refusals);
         family("vestal_storage_windows_sealed_total", "Open windows sealed.", &|c| c.windows_sealed);
         family("vestal_storage_series_added_total", "Series added to the index.", &|c| c.series_added);
-        family("vestal_storage_series_removed_total", "Series removed from the index.", &|c| c.series_removed);
+        family("vestal_storage_series_removed_total", "Series removed from the index.", &|c| {
+            c.series_removed
+        });
         family("vestal_storage_checkpoints_total", "Checkpoints written.", &|c| c.checkpoints);
         let checkpointed: Vec<_> = self
             .node
@@ -196,7 +213,12 @@ impl NodeMetrics {
             .iter()
             .map(|shard| (shard.shard(), shard.checkpointed().log_id.map_or(0, |id| id.index.0)))
             .collect();
-        text.by_shard("vestal_storage_checkpoint_index", "gauge", "The entry up to which a shard is durable.", &checkpointed);
+        text.by_shard(
+            "vestal_storage_checkpoint_index",
+            "gauge",
+            "The entry up to which a shard is durable.",
+            &checkpointed,
+        );
     }
 
     fn http(&self, text: &mut Text<'_>) {
@@ -209,9 +231,24 @@ impl NodeMetrics {
         text.one("vestal_api_queries_total", "counter", "Queries evaluated.", load(&api.queries));
         let seconds = load(&api.query_micros) as f64 / 1e6;
         text.one("vestal_api_query_seconds_total", "counter", "Time spent evaluating queries.", seconds);
-        text.one("vestal_api_samples_written_total", "counter", "Samples taken by remote write.", load(&api.samples_written));
-        text.one("vestal_api_samples_refused_total", "counter", "Samples refused by remote write.", load(&api.samples_refused));
-        text.one("vestal_api_writes_unavailable_total", "counter", "Remote writes told to come back.", load(&api.writes_unavailable));
+        text.one(
+            "vestal_api_samples_written_total",
+            "counter",
+            "Samples taken by remote write.",
+            load(&api.samples_written),
+        );
+        text.one(
+            "vestal_api_samples_refused_total",
+            "counter",
+            "Samples refused by remote write.",
+            load(&api.samples_refused),
+        );
+        text.one(
+            "vestal_api_writes_unavailable_total",
+            "counter",
+            "Remote writes told to come back.",
+            load(&api.writes_unavailable),
+        );
     }
 }
 

@@ -10,9 +10,11 @@
 //! ```
 
 mod calls;
+mod clock;
 mod cluster;
 mod configuration;
 mod duties;
+mod gossip;
 mod health;
 mod join;
 mod lifecycle;
@@ -64,7 +66,7 @@ const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
-pub struct ServeOptions {
+pub(crate) struct ServeOptions {
     /// `--config.file`
     pub config_file: PathBuf,
     /// `--config.ignore-unsupported`
@@ -134,7 +136,7 @@ impl ServeOptions {
 
 /// The outside, as a node needs it.
 #[derive(Clone, Debug)]
-pub struct NodePorts {
+pub(crate) struct NodePorts {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -197,6 +199,14 @@ impl Node {
         }
     }
 
+    /// The host's name as others reach it: that of `--web.external-url`, else the host's own.
+    pub(crate) fn host_name(&self) -> String {
+        let external =
+            self.options.web_external_url.as_deref().and_then(|url| url.parse::<hyper::Uri>().ok());
+        let named = external.and_then(|url| url.host().map(str::to_owned));
+        named.or_else(|| crate::cli::serve::hostname().ok()).unwrap_or_default()
+    }
+
     /// The name of a node, for people.
     pub(crate) fn name_of(&self, id: NodeId) -> String {
         self.meta.state().nodes.get(&id).map_or_else(|| format!("node {id}"), |node| node.name.clone())
@@ -212,7 +222,8 @@ impl Node {
         for shard in (1..=state.shards).map(ShardId) {
             let dir = self.options.data.join(format!("shard-{shard}"));
             let kv = self.ports.kv.clone();
-            let opened = DataShard::open(shard, &dir, kv).with_context(|| format!("open {}", dir.display()))?;
+            let opened =
+                DataShard::open(shard, &dir, kv).with_context(|| format!("open {}", dir.display()))?;
             let opened = Arc::new(opened);
             self.raft.add_group(shard, opened.clone()).await?;
             if first.contains(&self.id()) {
@@ -302,28 +313,33 @@ fn read_config(options: &ServeOptions) -> anyhow::Result<Option<String>> {
     Ok(Some(text))
 }
 
-async fn serve(ports: NodePorts, options: ServeOptions, config_text: Option<String>) -> anyhow::Result<ExitCode> {
+async fn serve(
+    ports: NodePorts,
+    options: ServeOptions,
+    config_text: Option<String>,
+) -> anyhow::Result<ExitCode> {
     ports.fs.create_dir_all(&options.data).with_context(|| format!("create {}", options.data.display()))?;
     let _lock = lock_directory(&options.data)?;
     if let Some(path) = &options.pid_file {
         ports.fs.replace(path, format!("{}\n", std::process::id()).as_bytes())?;
     }
     let listener = ports.net.listen(options.web_listen_address).await;
-    let listener =
-        listener.with_context(|| format!("--web.listen-address: listen on {}", options.web_listen_address))?;
+    let listener = listener
+        .with_context(|| format!("--web.listen-address: listen on {}", options.web_listen_address))?;
     let web_address = listener.local_addr()?.to_string();
 
     // Who we are comes before anything is opened: a directory without identity but with data is not touched.
     let standing = join::standing(&options, &*ports.fs)?;
-    let log_ports = LogPorts {
-        fs: ports.fs.clone(),
-        clock: ports.clock.clone(),
-        spawner: Some(ports.spawner.clone()),
-    };
+    let log_ports =
+        LogPorts { fs: ports.fs.clone(), clock: ports.clock.clone(), spawner: Some(ports.spawner.clone()) };
     let log_options = LogOptions { size: options.log_size, ..LogOptions::default() };
-    let (log, recovered) = Log::open(log_ports, &options.data.join("log"), log_options).context("open the log")?;
+    let (log, recovered) =
+        Log::open(log_ports, &options.data.join("log"), log_options).context("open the log")?;
     if let Some(torn) = recovered.torn {
-        tracing::warn!(?torn, "the log ended in a write that was not finished; it was not acknowledged, and is cut");
+        tracing::warn!(
+            ?torn,
+            "the log ended in a write that was not finished; it was not acknowledged, and is cut"
+        );
     }
     let log = Arc::new(log);
     let meta = Arc::new(Meta::open(ports.fs.clone(), &options.data.join("meta")).context("open meta")?);
@@ -378,7 +394,7 @@ async fn serve(ports: NodePorts, options: ServeOptions, config_text: Option<Stri
     let (web_ended, wait_web) = tokio::sync::oneshot::channel();
     node.spawn("web", async move {
         web.await;
-        drop(web_ended.send(()));
+        let _nobody_waits_any_more = web_ended.send(());
     });
     tracing::info!(address = %node.web_address, "listening for HTTP");
 
@@ -431,8 +447,13 @@ async fn start(
     config_text: Option<String>,
 ) -> anyhow::Result<()> {
     join::become_member(&node, standing).await?;
-    tracing::info!(node = %node.id(), name = %node.options.node_name, "member of the cluster");
+    let (id, name, cluster) = (node.id(), &node.options.node_name, &node.options.cluster_name);
+    tracing::info!(node = %id, name, cluster_name = cluster, "member of the cluster");
     node.spawn("plan", plan::run(node.clone()));
+    if node.options.clustered {
+        node.spawn("gossip", gossip::run(node.clone()));
+        node.spawn("clock", clock::run(node.clone()));
+    }
     node.spawn("announce", join::announce(node.clone()));
     node.spawn("health", health::run(node.clone()));
     node.start_shards().await?;
@@ -455,8 +476,10 @@ async fn start_raft(
         net: ports.net.clone(),
         log: log.clone(),
     };
-    let raft_options =
-        RaftOptions { timing: Timing::of(options.heartbeat, options.election_timeout), ..RaftOptions::default() };
+    let raft_options = RaftOptions {
+        timing: Timing::of(options.heartbeat, options.election_timeout),
+        ..RaftOptions::default()
+    };
     let us = join::peer_name(options, standing);
     let listen = options.clustered.then_some(options.cluster_listen_address);
     RaftNode::start(raft_ports, raft_options, us, listen).await.context("--cluster.listen-address")
@@ -483,8 +506,13 @@ fn lock_directory(dir: &std::path::Path) -> anyhow::Result<std::fs::File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            anyhow::bail!("{}: another process uses this directory; stop it, or give another --storage.tsdb.path", dir.display())
+            anyhow::bail!(
+                "{}: another process uses this directory; stop it, or give another --storage.tsdb.path",
+                dir.display()
+            )
         }
-        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
     }
 }

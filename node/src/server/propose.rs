@@ -75,7 +75,9 @@ impl Node {
             };
             let reason = match outcome {
                 Ok(response) => return Ok(response),
-                Err(ProposeError::Unknown { reason }) if !idempotent => return Err(NotAcknowledged { shard, reason }),
+                Err(ProposeError::Unknown { reason }) if !idempotent => {
+                    return Err(NotAcknowledged { shard, reason });
+                }
                 Err(ProposeError::Unknown { reason } | ProposeError::Refused { reason, .. }) => reason,
             };
             if clock.monotonic() + PAUSE >= deadline {

@@ -5,7 +5,9 @@ use super::{
     calls::{self, ASK_PATIENCE, PackedLabels},
     duties,
 };
-use api::ports::{DroppedTarget, MetricMetadata, TargetHealth, TargetList, TargetMetadata, TargetStatus, Targets};
+use api::ports::{
+    DroppedTarget, MetricMetadata, TargetHealth, TargetList, TargetMetadata, TargetStatus, Targets,
+};
 use futures::future::join_all;
 use model::{BoxFuture, Labels, NodeId, TimestampMs};
 use scrape::{Health, config::format_duration, target::Target};
@@ -61,7 +63,8 @@ pub(crate) fn metadata_here(node: &Node, metric: Option<&str>) -> Vec<ScrapedMet
     for (_, scraper) in node.scrapers() {
         for status in scraper.status() {
             let found = scraper.metadata(&status.target.source);
-            let metrics = found.into_iter().filter(|m| metric.is_none_or(|name| m.metric == name)).take(METADATA_MAX);
+            let metrics =
+                found.into_iter().filter(|m| metric.is_none_or(|name| m.metric == name)).take(METADATA_MAX);
             let metrics = metrics.map(|m| (m.metric, m.kind.as_str().to_owned(), m.help, m.unit)).collect();
             all.push(ScrapedMetadata { labels: (&status.target.labels).into(), metrics });
         }
@@ -80,7 +83,11 @@ impl NodeTargets {
     }
 
     /// Asks every other member, within a second.
-    async fn ask<T: serde::de::DeserializeOwned>(&self, kind: u16, body: bytes::Bytes) -> Vec<(NodeId, Vec<T>)> {
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: u16,
+        body: bytes::Bytes,
+    ) -> Vec<(NodeId, Vec<T>)> {
         let us = self.node.id();
         let state = self.node.meta.state();
         let asked = state.members().filter(|(id, _)| *id != us).map(|(id, _)| {
@@ -102,12 +109,13 @@ impl NodeTargets {
                 scraped.insert((one.job.clone(), (&one.labels).into(), one.url.clone()), (id, one));
             }
         }
+        let host_name = self.node.host_name();
         let mut list = TargetList::default();
         for (shard, targets) in &plan.by_shard {
             for target in targets {
                 let key = (target.config.job_name.clone(), target.labels.clone(), target.url.to_string());
                 let leader = self.node.raft.status(*shard).and_then(|status| status.leader);
-                let mut status = status_of(target, scraped.get(&key).map(|(_, scraped)| scraped));
+                let mut status = status_of(target, scraped.get(&key).map(|(_, scraped)| scraped), &host_name);
                 status.scraped_by = leader.map(|id| self.node.name_of(id));
                 status.shard = *shard;
                 list.active.push(status);
@@ -118,7 +126,10 @@ impl NodeTargets {
             list.dropped_counts.insert(job.clone(), dropped.count as u64);
             let labels = dropped.labels.iter();
             list.dropped.extend(
-                labels.map(|labels| DroppedTarget { discovered_labels: labels.clone(), scrape_pool: job.clone() }),
+                labels.map(|labels| DroppedTarget {
+                    discovered_labels: labels.clone(),
+                    scrape_pool: job.clone(),
+                }),
             );
         }
         list
@@ -141,7 +152,7 @@ impl NodeTargets {
     }
 }
 
-fn status_of(target: &Target, scraped: Option<&Scraped>) -> TargetStatus {
+fn status_of(target: &Target, scraped: Option<&Scraped>, host_name: &str) -> TargetStatus {
     let health = match scraped.and_then(|scraped| scraped.up) {
         None => TargetHealth::Unknown,
         Some(true) => TargetHealth::Up,
@@ -152,7 +163,7 @@ fn status_of(target: &Target, scraped: Option<&Scraped>) -> TargetStatus {
         labels: target.labels.clone(),
         scrape_pool: target.config.job_name.clone(),
         scrape_url: target.url.to_string(),
-        global_url: target.global_url(&crate::cli::serve::hostname().unwrap_or_default()).to_string(),
+        global_url: target.global_url(host_name).to_string(),
         last_error: scraped.map(|scraped| scraped.last_error.clone()).unwrap_or_default(),
         last_scrape: scraped.and_then(|scraped| scraped.last_scrape).map(TimestampMs),
         last_scrape_duration: scraped.map_or(0.0, |scraped| scraped.last_seconds),

@@ -31,7 +31,9 @@ impl NodeViews {
         let node = &self.node;
         let deadline = node.ports.clock.monotonic() + patience;
         if !node.health.are_shards_open() {
-            return Err(ViewError::Unavailable("this node is starting, or is not yet a member of its cluster".to_owned()));
+            return Err(ViewError::Unavailable(
+                "this node is starting, or is not yet a member of its cluster".to_owned(),
+            ));
         }
         let shards: Vec<ShardId> = node.data_shards().iter().map(|shard| shard.shard()).collect();
         let mut warnings = Vec::new();
@@ -51,7 +53,11 @@ impl NodeViews {
 }
 
 impl Views for NodeViews {
-    fn open(&self, consistency: Consistency, timeout: Duration) -> BoxFuture<'_, Result<OpenView, ViewError>> {
+    fn open(
+        &self,
+        consistency: Consistency,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<OpenView, ViewError>> {
         Box::pin(self.open_view(consistency, timeout))
     }
 }

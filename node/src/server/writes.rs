@@ -7,7 +7,9 @@
 use super::Node;
 use api::ports::{Refusal, WriteError, WriteOutcome, WriteRequest, WriteSink};
 use futures::future::join_all;
-use model::{BoxFuture, Labels, Row, RowKind, SeriesTable, ShardId, SlotId, SourceKey, TimestampMs, shard_of};
+use model::{
+    BoxFuture, Labels, Row, RowKind, SeriesTable, ShardId, SlotId, SourceKey, TimestampMs, shard_of,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -119,7 +121,8 @@ impl Writes {
 
     /// Writes the rows of one shard; a result for each, in order.
     async fn write_shard(&self, shard: ShardId, mut rows: Vec<Row>) -> Result<Vec<RowResult>, String> {
-        let replica = self.node.shard(shard).ok_or_else(|| format!("shard {shard} is not open on this node yet"))?;
+        let replica =
+            self.node.shard(shard).ok_or_else(|| format!("shard {shard} is not open on this node yet"))?;
         let mut done = Vec::with_capacity(rows.len());
         for _ in 0..ENCODINGS_MAX {
             let mut segments: Vec<(SegmentBuilder, Vec<Row>)> = Vec::new();
@@ -172,7 +175,9 @@ impl Writes {
     async fn write_all(&self, request: WriteRequest) -> Result<WriteOutcome, WriteError> {
         let unavailable = |reason: String| WriteError::Unavailable { reason, retry_after: RETRY_AFTER };
         if !self.node.health.are_shards_open() {
-            return Err(unavailable("this node is starting, or is not yet a member of its cluster".to_owned()));
+            return Err(unavailable(
+                "this node is starting, or is not yet a member of its cluster".to_owned(),
+            ));
         }
         let shards = self.node.meta.state().shards;
         let by_shard = self.rows(&request, shards);
