@@ -122,7 +122,10 @@ fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
         text,
         expr,
         steps,
-        options: QueryOptions { lookback_delta_ms: lookback.map(|nanos| nanos / 1_000_000), ..QueryOptions::default() },
+        options: QueryOptions {
+            lookback_delta_ms: lookback.map(|nanos| nanos / 1_000_000),
+            ..QueryOptions::default()
+        },
         limit,
         stats: !stats.is_empty(),
         warning,

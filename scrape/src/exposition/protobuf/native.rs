@@ -4,6 +4,10 @@ use super::messages::{BucketSpan, Histogram as Message};
 use model::{CounterResetHint, FloatHistogram, Histogram, Span, Value};
 use std::sync::Arc;
 
+/// Buckets and spans of one histogram at the most, as for remote write: what storage can encode is bounded, and a
+/// target must not be able to stop its shard's duties.
+const BUCKETS_MAX: usize = 16_384;
+
 /// Whether the message holds a native histogram.
 pub(super) fn is_native(message: &Message) -> bool {
     message.zero_threshold > 0.0
@@ -23,6 +27,15 @@ pub(super) fn native(message: &Message, gauge: bool) -> Result<Value, String> {
              custom buckets, got schema {}",
             message.schema
         ));
+    }
+    let sizes = [
+        message.positive_span.len(),
+        message.negative_span.len(),
+        message.positive_delta.len().max(message.positive_count.len()),
+        message.negative_delta.len().max(message.negative_count.len()),
+    ];
+    if let Some(size) = sizes.into_iter().find(|size| *size > BUCKETS_MAX) {
+        return Err(format!("histogram has {size} buckets or spans, at most {BUCKETS_MAX} are taken"));
     }
     let hint = if gauge { CounterResetHint::Gauge } else { CounterResetHint::Unknown };
     if message.sample_count_float > 0.0 || message.zero_count_float > 0.0 {
