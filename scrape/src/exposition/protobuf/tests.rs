@@ -75,6 +75,19 @@ fn a_histogram_is_native_classic_or_both_as_asked_for() {
 }
 
 #[test]
+fn a_histogram_with_more_buckets_than_storage_can_encode_is_refused() {
+    let buckets = 16_385;
+    let huge = Histogram {
+        positive_span: vec![BucketSpan { offset: 0, length: buckets }],
+        positive_delta: vec![0; buckets as usize],
+        ..histogram()
+    };
+    let body = body(&[family(4, metric(huge))]);
+    let error = ProtobufParser::new(&body, true, false).next().unwrap_err();
+    assert!(error.to_string().contains("16385 buckets or spans, at most 16384 are taken"), "{error}");
+}
+
+#[test]
 fn a_truncated_body_is_refused() {
     let body = body(&[family(4, metric(histogram()))]);
     let mut parser = ProtobufParser::new(&body[..body.len() - 1], true, false);
