@@ -1,10 +1,12 @@
 //! A harness for real clusters: starts the built binary, breaks it, asks it, and keeps the ledger of what it
 //! promised. Used by the end-to-end tests and by the drill.
 
+mod bodies;
 mod checks;
 mod client;
 mod cluster;
 mod hosts;
+mod meter;
 mod program;
 mod targets;
 mod turn;
@@ -12,10 +14,12 @@ mod wait;
 mod watch;
 mod writer;
 
+pub use bodies::{Bodies, value_at};
 pub use checks::{SlotReport, account_slots, equal_hashes, gaps, missed_slots, same_bytes, samples};
 pub use client::{Answer, Client, DATA_TIMEOUT};
 pub use cluster::{Cluster, ClusterOptions, vestal_binary};
 pub use hosts::Hosts;
+pub use meter::{cpu_seconds, disk_bytes, resident_bytes, written_bytes};
 pub use program::{NodeExporter, Program, Ran, debian, free_port, run};
 pub use targets::Targets;
 pub use turn::{is_soak, my_turn, skipped};

@@ -79,6 +79,19 @@ impl Program {
         self.child.try_wait().expect("a child can be waited for").map(|status| status.code().unwrap_or(-1))
     }
 
+    /// Asks it to stop and waits for its end.
+    ///
+    /// # Panics
+    /// If the system does not know the process any more.
+    pub fn terminate(&mut self) {
+        // SAFETY: `kill` takes two numbers; the process was started here and has not been reaped.
+        #[expect(unsafe_code, reason = "the standard library cannot send SIGTERM")]
+        unsafe {
+            libc::kill(self.pid(), libc::SIGTERM);
+        }
+        self.child.wait().expect("a child can be waited for");
+    }
+
     /// Kills it and waits for its end.
     pub fn kill(&mut self) {
         let _may_have_ended = self.child.kill();
