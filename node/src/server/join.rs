@@ -342,12 +342,13 @@ impl Joining {
                 called.map_err(|error| error.to_string()).and_then(|(_, answer)| calls::decode(&answer));
             match answer {
                 Ok(JoinAnswer::Welcome { cluster, node, members }) => {
-                    for (id, address) in members {
-                        self.node.raft.set_peer_address(id, &address);
-                    }
                     tracing::info!(%cluster, id = %node, "joining the cluster");
                     let name = options.node_name.clone();
                     self.save(&Standing::Member { cluster, node, name, formed: None })?;
+                    // Only now: a link says at its beginning who we are.
+                    for (id, address) in members {
+                        self.node.raft.set_peer_address(id, &address);
+                    }
                     let _not_needed_any_more = self.node.ports.fs.remove_file(&options.data.join(JOINING));
                     return Ok(());
                 }
