@@ -130,7 +130,8 @@ impl PartialEq for NumberLiteral {
 /// A text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StringLiteral {
-    /// The text, unquoted. Bytes that are not UTF-8 (`"\xff"`) are refused by the parser.
+    /// The text, unquoted. Bytes that are not UTF-8 (`"\xff"`) are kept as private characters, see
+    /// [`crate::go::text`].
     pub value: String,
     /// Where it stands, quotes included.
     pub pos: PosRange,

@@ -27,14 +27,14 @@ fn special(value: f64) -> Option<&'static str> {
 }
 
 /// `1.5e+09`: Go's `e` layout of given digits.
-fn push_exponential(out: &mut String, digits: &str, exponent: i32, exponent_width: usize) {
+fn push_exponential(out: &mut String, digits: &str, exponent: i32) {
     out.push_str(&digits[..1]);
     if digits.len() > 1 {
         out.push('.');
         out.push_str(&digits[1..]);
     }
     let sign = if exponent < 0 { '-' } else { '+' };
-    let _ = write!(out, "e{sign}{:0exponent_width$}", exponent.unsigned_abs());
+    let _ = write!(out, "e{sign}{:02}", exponent.unsigned_abs());
 }
 
 /// As Go's `strconv.FormatFloat(value, 'f', -1, 64)`: never an exponent; `+Inf`, `-Inf`, `NaN`.
@@ -65,7 +65,7 @@ pub fn push_float_json(out: &mut String, value: f64) {
             out.push('-');
         }
         let (digits, exponent) = digits(value);
-        push_exponential(out, &digits, exponent, if exponent < 0 { 1 } else { 2 });
+        push_exponential(out, &digits, exponent);
     } else {
         let _ = write!(out, "{value}");
     }
@@ -87,7 +87,7 @@ pub fn format_float_g(value: f64) -> String {
         if value < 0.0 {
             out.push('-');
         }
-        push_exponential(&mut out, &digits, exponent, 2);
+        push_exponential(&mut out, &digits, exponent);
         out
     } else {
         value.to_string()
@@ -112,7 +112,7 @@ pub(crate) fn format_float_g_precision(value: f64, precision: usize) -> String {
         out.push('-');
     }
     if exponent < -4 || exponent >= precision as i32 {
-        push_exponential(&mut out, digits, exponent, 2);
+        push_exponential(&mut out, digits, exponent);
     } else {
         let rounded: f64 = text.parse().expect("a formatted float parses");
         let _ = write!(out, "{rounded}");
@@ -212,7 +212,8 @@ mod tests {
         check(1e6, "1000000", "1000000", "1e+06");
         check(1_234_567.0, "1234567", "1234567", "1.234567e+06");
         check(1e21, "1000000000000000000000", "1e+21", "1e+21");
-        check(1.5e-7, "0.00000015", "1.5e-7", "1.5e-07");
+        check(1.5e-7, "0.00000015", "1.5e-07", "1.5e-07");
+        check(-1e-10, "-0.0000000001", "-1e-10", "-1e-10");
         check(0.0001, "0.0001", "0.0001", "0.0001");
         check(1e-300, &format!("0.{}1", "0".repeat(299)), "1e-300", "1e-300");
         check(f64::INFINITY, "+Inf", "+Inf", "+Inf");

@@ -34,6 +34,9 @@ pub struct ParserOptions {
     pub text_bytes_max: usize,
     /// The highest accepted tree, in nodes from the root to the deepest leaf.
     pub depth_max: usize,
+    /// The most regular expressions in one text: `=~`, `!~` and `label_replace`. Each is compiled, which takes
+    /// 0.15 ms for a short one, so that a text of the longest kind would otherwise take seconds.
+    pub regexes_max: usize,
 }
 
 impl Default for ParserOptions {
@@ -45,6 +48,7 @@ impl Default for ParserOptions {
             fill_modifiers: false,
             text_bytes_max: 1 << 20,
             depth_max: 500,
+            regexes_max: 1000,
         }
     }
 }
@@ -66,8 +70,8 @@ impl ParserOptions {
 /// Parses and checks an expression. Never panics, and its time and memory are linear in the text.
 ///
 /// # Errors
-/// If the text is no valid expression, is longer than [`ParserOptions::text_bytes_max`] or its tree higher than
-/// [`ParserOptions::depth_max`].
+/// If the text is no valid expression, is longer than [`ParserOptions::text_bytes_max`], its tree higher than
+/// [`ParserOptions::depth_max`], or has more regular expressions than [`ParserOptions::regexes_max`].
 pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, ParseErrors> {
     Parser::new(text, options, false).whole(|p| {
         if p.peek() == Kind::Eof {

@@ -96,10 +96,7 @@ impl Parser<'_> {
     /// What a string token means.
     pub(super) fn unquoted(&mut self, token: &Token) -> String {
         unquote(self.text_of(token)).unwrap_or_else(|| {
-            self.error(
-                token.range(),
-                "string is not valid UTF-8: bytes written as escapes must form characters",
-            );
+            self.error(token.range(), "string has an escape sequence that means nothing");
             String::new()
         })
     }
@@ -114,6 +111,9 @@ impl Parser<'_> {
             self.error(word.range(), format!("unknown function with name {}", crate::go::quote(name)));
             return Ok(Tree::wrong(pos));
         };
+        if func.name == "label_replace" {
+            self.count_regex(word.range())?;
+        }
         if func.experimental && !self.options.experimental_functions {
             self.error(word.range(), format!("function {} is not enabled", crate::go::quote(name)));
         }

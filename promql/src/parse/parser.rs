@@ -52,6 +52,8 @@ pub(super) struct Parser<'a> {
     pub(super) errors: Vec<ParseError>,
     /// How deep the recursion is.
     depth: usize,
+    /// Regular expressions so far.
+    regexes: usize,
 }
 
 /// How tightly operators bind; `^` binds to the right.
@@ -83,6 +85,7 @@ impl<'a> Parser<'a> {
             newest: PosRange::default(),
             errors: Vec::new(),
             depth: 0,
+            regexes: 0,
         }
     }
 
@@ -162,6 +165,20 @@ impl<'a> Parser<'a> {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(ParseError::new(self.text, pos, message));
         }
+    }
+
+    /// Counts a regular expression; parsing ends with the first that is too many, before it is compiled.
+    pub(super) fn count_regex(&mut self, pos: PosRange) -> Parsed<()> {
+        self.regexes += 1;
+        let max = self.options.regexes_max;
+        if self.regexes <= max {
+            return Ok(());
+        }
+        let message = format!(
+            "more than {max} regular expressions in one query: join them with \"|\" or split the query"
+        );
+        self.error(pos, message);
+        Err(Stop { reported: true })
     }
 
     /// The next token fits nowhere.

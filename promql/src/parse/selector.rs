@@ -86,6 +86,9 @@ impl Parser<'_> {
         self.take();
         let value = self.expect(Kind::String).map_err(|stop| self.unexpected(stop, CONTEXT, "string"))?;
         let value_text = self.unquoted(&value);
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            self.count_regex(name.range().to(value.range()))?;
+        }
         match Matcher::new(op, name_text, value_text) {
             Ok(matcher) => Ok(Some(matcher)),
             Err(error) => {

@@ -55,6 +55,18 @@ fn long_texts_are_refused() {
 }
 
 #[test]
+fn regular_expressions_are_counted_before_they_are_compiled() {
+    let many = "more than 1000 regular expressions in one query: join them with \"|\" or split the query";
+    assert_eq!(first_error(&format!("a{{{}}}", "b=~\"c.*d\",".repeat(50_000))), many);
+    assert_eq!(first_error(&format!("a{{{}}}", "b!~\"c.*d\",".repeat(1001))), many);
+    // Balanced, so that depth is no limit.
+    let wide =
+        (0..10).fold("label_replace(a,\"b\",\"\",\"c\",\".*\")".to_owned(), |t, _| format!("({t})+({t})"));
+    assert_eq!(first_error(&wide), many);
+    assert!(parse(&format!("a{{{}}}", "b=~\"c.*d\",".repeat(1000)), &ParserOptions::default()).is_ok());
+}
+
+#[test]
 fn errors_are_collected_to_a_limit() {
     let text = format!("abs({})", "f,,".repeat(100_000));
     assert_eq!(parse(&text, &ParserOptions::default()).expect_err("commas").0.len(), 10);
