@@ -484,3 +484,19 @@ fn a_label_that_explodes_is_refused_before_memory_is_spent() {
     let error = instant(&engine(false), &store, &query, 0).unwrap_err();
     assert!(error.contains("bytes of memory"), "{error}");
 }
+
+#[test]
+fn labels_that_repeat_without_their_names_are_an_error_inside_an_aggregation_too() {
+    let series = |name: &str| Series {
+        labels: Labels::from_pairs([("__name__", name), ("a", "b")]),
+        samples: Samples { floats: vec![1.0], timestamps: vec![0], ..Samples::default() },
+    };
+    let store = Store(vec![series("m"), series("n")]);
+    let error = |query: &str| instant(&engine(false), &store, query, 0).unwrap_err();
+    let repeated = "vector cannot contain metrics with the same labelset";
+    assert_eq!(error("min by () (day_of_week({__name__=~\"m|n\"}))"), repeated);
+    assert_eq!(error("abs(-{__name__=~\"m|n\"})"), repeated);
+    assert_eq!(error("sum({__name__=~\"m|n\"} * 2)"), repeated);
+    assert!(instant(&engine(false), &store, "sum(abs(m))", 0).is_ok());
+    assert!(instant(&engine(false), &store, "sum({__name__=~\"m|n\"} > 0)", 0).is_ok());
+}

@@ -244,7 +244,7 @@ impl<'a> Evaluator<'a> {
                     return sink(Track::of_floats(Labels::empty(), times));
                 };
                 self.stream_floats(arg, grid, sink, |track| {
-                    track.map(|value| part.of(number::to_int64(value).clamp(-(1 << 55), 1 << 55)));
+                    track.map(|value| part.of(number::to_int64(value)));
                 })
             }
             Func::Histogram(part) => self.stream(&call.args[0], grid, &mut |mut track| {

@@ -23,10 +23,16 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
+/// Unix time of the beginning of Go's calendar, negated: March 1 of the year -292277022400.
+const GO_BEGIN: i64 = 9223372028741760000;
+
 impl Date {
-    /// The date of a Unix time.
+    /// The date of a Unix time. As in Go, what is before the beginning of its calendar wraps around to the end: NaN
+    /// and infinities become such times.
     pub(crate) fn of_seconds(seconds: i64) -> Date {
-        let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let since_begin = seconds.wrapping_add(GO_BEGIN).cast_unsigned();
+        let begin_days = GO_BEGIN / 86_400;
+        let (days, rest) = ((since_begin / 86_400) as i64 - begin_days, (since_begin % 86_400) as i64);
         // Years are counted from March here, so that the leap day is the last of its year; 719468 days lie between
         // that epoch and 1970. An era has 400 years.
         let shifted = days + 719_468;
@@ -78,5 +84,14 @@ mod tests {
     fn times_before_the_epoch_have_dates_too() {
         let date = Date::of_seconds(-1);
         assert_eq!((date.year, date.month, date.day, date.second, date.weekday), (1969, 12, 31, 59, 3));
+    }
+
+    #[test]
+    fn what_is_no_time_has_the_date_that_go_gives_it() {
+        // Asked of a real Prometheus 3.5: month(NaN), day_of_year(+Inf), minute(-Inf).
+        let date = Date::of_seconds(crate::number::to_int64(f64::NAN));
+        assert_eq!((date.month, date.day_of_year(), date.hour, date.minute), (12, 339, 15, 30));
+        let last = Date::of_seconds(i64::MAX);
+        assert_eq!((last.year, last.month, last.day, last.second), (292_277_026_596, 12, 4, 7));
     }
 }

@@ -27,10 +27,11 @@ pub(crate) mod window;
 pub(crate) mod window_func;
 
 use crate::annotations::Annotations;
+use crate::ast::ValueType;
 use crate::engine::EvalError;
 use crate::engine::Features;
 use meter::Meter;
-use model::{Budget, Labels, Queryable};
+use model::{Budget, Labels, METRIC_NAME, MatchOp, Queryable};
 use plan::{Kind, Node};
 use std::{
     cell::RefCell,
@@ -157,7 +158,7 @@ impl<'a> Evaluator<'a> {
 
     fn collect(&self, node: &Node, grid: &Grid) -> Result<Matrix<'a>, EvalError> {
         let mut matrix = Matrix::new(self.meter);
-        self.stream(node, grid, &mut |track| matrix.push(track))?;
+        self.stream_parts(node, grid, &mut |track| matrix.push(track))?;
         if self.features.delayed_name_removal || !drops_name(node) || !has_duplicates(&matrix.tracks) {
             return Ok(matrix);
         }
@@ -173,6 +174,15 @@ impl<'a> Evaluator<'a> {
         if grid.steps == 0 {
             return Ok(());
         }
+        // Whether labels repeat is known only when all series are there.
+        if !self.features.delayed_name_removal && streams_without_name(node) && may_repeat(node) {
+            return self.collect(node, grid)?.tracks.into_iter().try_for_each(sink);
+        }
+        self.stream_parts(node, grid, sink)
+    }
+
+    /// The same, without a look at repeated labels.
+    fn stream_parts(&self, node: &Node, grid: &Grid, sink: Sink<'_>) -> Result<(), EvalError> {
         match &node.kind {
             Kind::Selector(selector) => self.stream_selector(node, selector, grid, sink),
             Kind::Negate(inner) => self.stream(inner, grid, &mut |mut track| {
@@ -238,6 +248,43 @@ fn drops_name(node: &Node) -> bool {
         Kind::Negate(_) | Kind::Call(_) => true,
         Kind::Binary(binary) => !binary.op.is_comparison() || binary.return_bool,
         _ => false,
+    }
+}
+
+/// Whether an expression takes the names from series that it hands on one by one. Windows look for repeated labels
+/// themselves.
+fn streams_without_name(node: &Node) -> bool {
+    let streams = match &node.kind {
+        Kind::Negate(_) => true,
+        Kind::Binary(binary) => !binary.is_between_vectors(),
+        Kind::Call(call) => {
+            call.streams() && !matches!(call.func, call::Func::Window(_) | call::Func::Vector)
+        }
+        _ => false,
+    };
+    streams && drops_name(node)
+}
+
+/// Whether labels may repeat when the names are taken: not where all series have one name.
+fn may_repeat(node: &Node) -> bool {
+    let named = |selector: &plan::Selector| {
+        selector.matchers.iter().any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal)
+    };
+    match &node.kind {
+        Kind::Selector(selector) => !named(selector),
+        Kind::Negate(inner) | Kind::Invariant(inner) => may_repeat(inner),
+        Kind::Binary(binary) if !binary.is_between_vectors() => [&binary.left, &binary.right]
+            .into_iter()
+            .any(|side| side.value_type == ValueType::Vector && may_repeat(side)),
+        Kind::Call(call) => match (call.func, call.args.first().map(|arg| &arg.kind)) {
+            (_, None) | (call::Func::Vector, _) => false,
+            (call::Func::Window(_), Some(Kind::Range(range))) => !named(&range.selector),
+            (func, Some(_)) if !matches!(func, call::Func::Window(_)) && call.streams() => {
+                may_repeat(&call.args[0])
+            }
+            _ => true,
+        },
+        _ => true,
     }
 }
 
