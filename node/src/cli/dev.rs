@@ -145,6 +145,7 @@ fn prepare(args: &DevArgs) -> anyhow::Result<Vec<DevNode>> {
             format!("--cluster.listen-address=127.0.0.1:{}", cluster(i)),
             format!("--cluster.initial-members={}", names.join(",")),
             format!("--node.name={name}"),
+            "--web.enable-lifecycle".to_owned(),
             format!("--node.pid-file={}", node.dir.join("vestal.pid").display()),
         ];
         flags.extend(

@@ -1,89 +1,92 @@
 //! Secrets are never shown: what people see of a configuration has `<secret>` in their place.
 
-/// Keys whose value is a secret.
-const SECRET_KEYS: [&str; 6] = ["password", "credentials", "bearer_token", "client_secret", "key", "secrets"];
+/// Keys whose value is a secret, those of parts that are not supported yet included.
+const SECRET_KEYS: [&str; 14] = [
+    "password",
+    "credentials",
+    "bearer_token",
+    "client_secret",
+    "client_certificate_key",
+    "key",
+    "secrets",
+    "secret_key",
+    "access_key",
+    "secret",
+    "token",
+    "api_key",
+    "auth_token",
+    "application_secret",
+];
 /// What stands in a secret's place.
 const MASK: &str = "<secret>";
 
-/// The text with the values of secret keys masked, line by line, whatever their quoting; a block or list below a
-/// secret key is masked as a whole.
+/// The text with secrets masked. In doubt more is masked than needed: the rest of a flow mapping behind a secret key,
+/// everything deeper than a secret key's line, comments that name one, and user and password in URLs. What is shown
+/// is for people; it need not be YAML any more.
 #[must_use]
 pub fn mask_secrets(yaml: &str) -> String {
-    let yaml = mask_flow(yaml);
     let mut out = String::with_capacity(yaml.len());
-    let mut hidden: Option<usize> = None; // the indentation of a secret key whose block is being left out
+    let mut hidden: Option<usize> = None; // the indentation of a secret key whose continuation is being left out
     for line in yaml.lines() {
         let indent = line.len() - line.trim_start().len();
-        let blank = line.trim().is_empty();
         if let Some(key_indent) = hidden {
             let item = line.trim_start().starts_with('-') && indent == key_indent;
-            if blank || indent > key_indent || item {
+            let closes = line.trim_start().starts_with(['}', ']']);
+            if line.trim().is_empty() || indent > key_indent || item || closes {
                 continue;
             }
             hidden = None;
         }
-        match secret_key(line) {
+        if line.trim_start().starts_with('#') && SECRET_KEYS.iter().any(|key| line.contains(key)) {
+            continue;
+        }
+        match secret_position(line) {
             Some(end) => {
                 out.push_str(&line[..end]);
                 out.push(' ');
                 out.push_str(MASK);
-                // What follows deeper is this value's continuation: a block scalar, a quoted text over several
-                // lines, a list. A key behind list dashes stands where its name does.
-                let dashes = line.len() - line.trim_start_matches([' ', '-']).len();
-                hidden = Some(dashes);
+                // A key behind list dashes stands where its name does; in a flow mapping the line's own place counts.
+                let dashes = line.len() - line.trim_start_matches([' ', '-', '?']).len();
+                hidden = Some(if line[..end].contains(['{', '[']) { indent } else { dashes });
             }
-            None => out.push_str(line),
+            None => out.push_str(&mask_url(line)),
         }
         out.push('\n');
     }
     out
 }
 
-/// The position behind the colon, if the line sets a secret key.
-fn secret_key(line: &str) -> Option<usize> {
-    let name_from = line.len() - line.trim_start_matches([' ', '-']).len();
-    let (name, _) = line[name_from..].split_once(':')?;
-    let bare = name.trim().trim_matches(['"', '\'']);
-    let url = bare == "proxy_url";
-    (SECRET_KEYS.contains(&bare) || url).then_some(name_from + name.len() + 1)
-}
-
-/// Flow mappings (`{username: a, password: b}`) put a secret in the middle of a line.
-fn mask_flow(yaml: &str) -> String {
-    let mut out = String::with_capacity(yaml.len());
-    for line in yaml.lines() {
-        out.push_str(&mask_flow_line(line));
-        out.push('\n');
-    }
-    out
-}
-
-fn mask_flow_line(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find(['{', ',']) {
-        let (before, behind) = rest.split_at(at + 1);
-        out.push_str(before);
-        rest = behind;
-        let name = rest.trim_start();
-        let Some((key, value)) = name.split_once(':') else { continue };
-        if !SECRET_KEYS.contains(&key.trim().trim_matches(['"', '\''])) {
-            continue;
-        }
-        let value = value.trim_start();
-        let end = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |end| end + 2),
-            Some('[') => value.find(']').map_or(value.len(), |end| end + 1),
-            _ => value.find([',', '}']).unwrap_or(value.len()),
+/// The position behind the colon of the first secret key in a line, wherever it stands.
+fn secret_position(line: &str) -> Option<usize> {
+    let mut from = 0;
+    while let Some(colon) = line[from..].find(':').map(|at| from + at) {
+        let name = line[..colon].rsplit(['{', ',', '[', '-', '?', ' ']).next().unwrap_or_default();
+        let name = if line[..colon].ends_with(['"', '\'', ' ']) {
+            line[..colon]
+                .trim_end()
+                .trim_end_matches(['"', '\''])
+                .rsplit(['{', ',', ' ', '"', '\''])
+                .next()
+                .unwrap_or_default()
+        } else {
+            name
         };
-        out.push_str(&rest[..rest.len() - name.len()]);
-        out.push_str(key);
-        out.push_str(": ");
-        out.push_str(MASK);
-        rest = &value[end..];
+        if SECRET_KEYS.contains(&name.trim_matches(['"', '\''])) {
+            return Some(colon + 1);
+        }
+        from = colon + 1;
     }
-    out.push_str(rest);
-    out
+    None
+}
+
+/// User and password in front of a URL's host.
+fn mask_url(line: &str) -> String {
+    let Some(scheme) = line.find("://").map(|at| at + 3) else { return line.to_owned() };
+    let end = line[scheme..].find(['/', ' ', '"', '\'']).map_or(line.len(), |at| scheme + at);
+    match line[scheme..end].rfind('@') {
+        Some(at) => format!("{}{MASK}{}", &line[..scheme], mask_url(&line[scheme + at..])),
+        None => format!("{}{}", &line[..end], mask_url(&line[end..])),
+    }
 }
 
 /// The section of `scrape_configs` with this `job_name`, as it stands in the text; `None` if there is none.
@@ -135,9 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_flow_mapping_is_masked() {
-        let yaml = "basic_auth: {username: u, password: 'p, q'}\n";
-        assert_eq!(mask_flow(yaml), "basic_auth: {username: u, password: <secret>}\n");
+    fn a_secret_in_a_flow_mapping_takes_the_rest_with_it() {
+        let yaml = "basic_auth: {username: u, password: 'it''s, q'}\nx: 1\n";
+        assert_eq!(mask_secrets(yaml), "basic_auth: {username: u, password: <secret>\nx: 1\n");
+        let next_line = "basic_auth: {username: u, \"password\":\n    p}\nx: 1\n";
+        assert_eq!(mask_secrets(next_line), "basic_auth: {username: u, \"password\": <secret>\nx: 1\n");
+        let quoted = "a: {password: \"p\\\"q\", b: c}\n";
+        assert_eq!(mask_secrets(quoted), "a: {password: <secret>\n");
+    }
+
+    #[test]
+    fn a_secret_in_a_comment_or_a_url_is_masked() {
+        assert_eq!(mask_secrets("# password: old\nx: 1\n"), "x: 1\n");
+        assert_eq!(mask_secrets("url: http://u:p@h:1/x\n"), "url: http://<secret>@h:1/x\n");
     }
 
     #[test]

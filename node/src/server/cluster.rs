@@ -230,7 +230,9 @@ impl NodeCluster {
             return Some(format!("node {id} ({}) is still joining", node.name));
         }
         for shard in shards {
-            let group = self.node.raft.status(shard.id)?;
+            let Some(group) = self.node.raft.status(shard.id) else {
+                return Some(format!("shard {} is not hosted here", shard.id));
+            };
             if shard.leader.is_none() {
                 return Some(format!("shard {} has no leader with a majority", shard.id));
             }
@@ -243,6 +245,12 @@ impl NodeCluster {
             }
             if group.changing {
                 return Some(format!("the members of shard {} are changing", shard.id));
+            }
+            let mut hashes = shard.replicas.iter().filter_map(|replica| replica.state_hash);
+            if let Some(first) = hashes.next()
+                && hashes.any(|other| other != first)
+            {
+                return Some(format!("replicas of shard {} differ: run vestal check on the nodes", shard.id));
             }
             let whole = |id: &&NodeId| {
                 let replica = infos.get(id).and_then(|info| info.replicas.get(&shard.id));

@@ -109,6 +109,19 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
     }
 }
 
+/// Slots to be recorded as missed.
+type Missed = Vec<(Arc<SourceKey>, MissedSlots)>;
+
+/// Whether a row's slot comes before missed slots of its source.
+fn is_before(row: &Row, slots: &MissedSlots) -> bool {
+    matches!(row.kind, RowKind::Whole { slot } if slot < slots.from)
+}
+
+/// Whether a row's slot comes after the first of missed slots of its source.
+fn is_behind(row: &Row, slots: &MissedSlots) -> bool {
+    matches!(row.kind, RowKind::Whole { slot } if slot > slots.from)
+}
+
 /// Rows on their way into the log.
 #[derive(Debug, Default)]
 struct Batch {
@@ -166,19 +179,25 @@ impl Duties {
         let mut drained = false;
         let mut batch = Batch::default();
         let mut encoder = RowEncoder::new();
-        let mut missed: Vec<(Arc<SourceKey>, MissedSlots)> = Vec::new();
+        let mut missed = Missed::new();
         let mut upkeep = Upkeep::new(ports.clock.monotonic());
         let (settle, mut settled) = mpsc::channel::<Settled>(1);
         let mut under_way = false;
         loop {
             let now = ports.clock.monotonic();
+            if !under_way && !missed.is_empty() {
+                // Only those that no waiting row of their source precedes; the others come after it.
+                let waits = |(source, slots): &(Arc<SourceKey>, MissedSlots)| {
+                    batch.rows.iter().any(|row| row.source == *source && is_before(row, slots))
+                };
+                let (later, ready) = std::mem::take(&mut missed).into_iter().partition(waits);
+                missed = later;
+                self.record_missed(ready).await;
+            }
             if !under_way && batch.due().is_some_and(|due| due <= now || drained) {
-                under_way = self.propose(&mut batch, &mut encoder, &settle);
+                under_way = self.propose(&mut batch, &mut missed, &mut encoder, &settle);
             }
-            if !missed.is_empty() {
-                self.record_missed(std::mem::take(&mut missed)).await;
-            }
-            if drained && !under_way && batch.rows.is_empty() {
+            if drained && !under_way && batch.rows.is_empty() && missed.is_empty() {
                 drop(busy);
                 return std::future::pending().await; // the leadership is handed over now
             }
@@ -186,19 +205,22 @@ impl Duties {
             let patience = next.map_or(UPKEEP_INTERVAL, |next| next.saturating_sub(now));
             tokio::select! {
                 output = outputs.recv(), if !drained => match output {
+                    Some(ScraperOutput::Outcome(outcome)) if !targets.contains_key(&outcome.source) => {}
                     Some(ScraperOutput::Outcome(outcome)) => {
                         batch.push(now, outcome.rows);
-                        self.shed(&mut batch, &mut missed, &targets);
+                        self.shed(&mut batch, &mut missed);
                     }
                     Some(ScraperOutput::Missed(slots)) => missed.push(self.missed_slots(&slots, &targets)),
                     None => drained = true,
                 },
                 Some(done) = settled.recv() => {
                     under_way = false;
-                    self.settle(done, &mut batch, &mut missed, &targets).await;
+                    self.settle(done, &mut batch, &mut missed).await;
                 }
                 changed = plan.changed() => if changed.is_ok() {
                     targets = self.take_targets(&scraper, &mut plan).await;
+                    // A source that has ended does not live again by a row that waited.
+                    batch.rows.retain(|row| targets.contains_key(&row.source));
                 },
                 () = wait_until(&mut draining), if !drained => {
                     scraper.drain();
@@ -255,16 +277,20 @@ impl Duties {
             last_timestamp: None,
         });
         scraper.set_targets(assignments.collect());
-        if plan.version > ConfigVersion(0) {
-            self.put_settings(&plan).await;
+        self.put_settings(&plan).await;
+        if plan.is_usable && plan.version > ConfigVersion(0) {
             self.end_sources(&targets).await;
         }
         targets
     }
 
     async fn put_settings(&self, plan: &super::TargetPlan) {
+        if !plan.is_usable {
+            return; // what this node cannot read it must not translate
+        }
         let settings = settings(&self.node, plan);
-        if self.replica.settings().version >= settings.version {
+        let in_force = self.replica.settings();
+        if in_force == settings || in_force.version > settings.version {
             return;
         }
         self.command(DataCommand::Settings(settings)).await;
@@ -282,13 +308,28 @@ impl Duties {
         self.commands(commands).await;
     }
 
-    /// Proposes what is due of the batch as one segment; whether anything was.
-    fn propose(&self, batch: &mut Batch, encoder: &mut RowEncoder, settle: &mpsc::Sender<Settled>) -> bool {
+    /// Proposes what is due of the batch as one segment; whether anything was. A row waits while an earlier slot of
+    /// its source is still to be recorded as missed, because slots are taken in order.
+    fn propose(
+        &self,
+        batch: &mut Batch,
+        missed: &mut Missed,
+        encoder: &mut RowEncoder,
+        settle: &mpsc::Sender<Settled>,
+    ) -> bool {
         let mut segment = SegmentBuilder::new(self.node.ports.clock.now(), Some(self.term));
-        let mut rows = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut held = VecDeque::new();
         while let Some(row) = batch.rows.pop_front() {
-            match segment.push(encoder, &self.replica, &row) {
-                Ok(Pushed::At(_)) => {
+            if missed.iter().any(|(source, slots)| *source == row.source && is_behind(&row, slots)) {
+                held.push_back(row);
+                continue;
+            }
+            let before = segment.bytes();
+            let pushed = segment.push(encoder, &self.replica, &row);
+            let alone = rows.is_empty() && segment.bytes() - before + 64 > self.node.command_bytes_max();
+            match pushed {
+                Ok(Pushed::At(_)) if !alone => {
                     batch.samples -= row.cells.len().min(batch.samples);
                     rows.push(row);
                 }
@@ -296,11 +337,19 @@ impl Duties {
                     batch.rows.push_front(row);
                     break;
                 }
-                Err(error) => {
+                Ok(Pushed::At(_)) | Err(_) => {
                     batch.samples -= row.cells.len().min(batch.samples);
-                    tracing::warn!(shard = %self.shard, source = ?row.source, %error, "scrape left out");
+                    let max = self.node.command_bytes_max();
+                    tracing::warn!(shard = %self.shard, source = ?row.source, max, "scrape too large for an entry, left out; scrape less at once");
+                    missed.extend(self.lost_slot(&row, "scrape too large for an entry of the log"));
+                    if alone {
+                        segment = SegmentBuilder::new(self.node.ports.clock.now(), Some(self.term));
+                    }
                 }
             }
+        }
+        for row in held.into_iter().rev() {
+            batch.rows.push_front(row);
         }
         if batch.rows.is_empty() {
             batch.since = None;
@@ -319,13 +368,7 @@ impl Duties {
     }
 
     /// Looks at what became of a segment. What was certainly not applied comes back to the front of the batch.
-    async fn settle(
-        &self,
-        settled: Settled,
-        batch: &mut Batch,
-        missed: &mut Vec<(Arc<SourceKey>, MissedSlots)>,
-        targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>,
-    ) {
+    async fn settle(&self, settled: Settled, batch: &mut Batch, missed: &mut Missed) {
         let now = self.node.ports.clock.monotonic();
         let mut again = Vec::new();
         match settled.outcome {
@@ -347,8 +390,7 @@ impl Duties {
             }
             Err(ProposeError::Unknown { reason }) => {
                 tracing::warn!(shard = %self.shard, reason, "outcome of a segment unknown");
-                let lost =
-                    settled.rows.iter().filter_map(|row| self.lost_slot(row, "outcome unknown", targets));
+                let lost = settled.rows.iter().filter_map(|row| self.lost_slot(row, "outcome unknown"));
                 missed.extend(lost);
             }
         }
@@ -359,33 +401,24 @@ impl Duties {
                 batch.rows.push_front(row);
             }
         }
-        self.shed(batch, missed, targets);
+        self.shed(batch, missed);
     }
 
     /// Keeps the batch within its bound: the oldest rows become missed slots.
-    fn shed(
-        &self,
-        batch: &mut Batch,
-        missed: &mut Vec<(Arc<SourceKey>, MissedSlots)>,
-        targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>,
-    ) {
+    fn shed(&self, batch: &mut Batch, missed: &mut Missed) {
         while batch.rows.len() > WAITING_ROWS_MAX {
             if let Some(row) = batch.rows.pop_front() {
                 batch.samples -= row.cells.len().min(batch.samples);
-                missed.extend(self.lost_slot(&row, "entries could not be committed", targets));
+                missed.extend(self.lost_slot(&row, "entries could not be committed"));
             }
         }
     }
 
     /// The slot of a whole row that will not be applied.
-    fn lost_slot(
-        &self,
-        row: &Row,
-        reason: &str,
-        targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>,
-    ) -> Option<(Arc<SourceKey>, MissedSlots)> {
+    fn lost_slot(&self, row: &Row, reason: &str) -> Option<(Arc<SourceKey>, MissedSlots)> {
         let RowKind::Whole { slot } = row.kind else { return None };
-        let interval = targets.get(&row.source).map_or(DurationMs(1), |target| target.interval);
+        // One slot: whatever the interval, it counts once.
+        let interval = DurationMs(1);
         Some((row.source.clone(), MissedSlots { from: slot, to: slot, interval, reason: reason.to_owned() }))
     }
 
@@ -436,9 +469,7 @@ impl Duties {
         let now = self.node.ports.clock.monotonic();
         upkeep.next = now + UPKEEP_INTERVAL;
         let plan = self.node.plan.borrow().clone();
-        if plan.version > ConfigVersion(0) {
-            self.put_settings(&plan).await;
-        }
+        self.put_settings(&plan).await;
         let shards = u64::from(self.node.meta.state().shards) + 1;
         let bytes_max = CHECKPOINT_BYTES.min(self.node.options.log_size / (4 * shards));
         let bytes = self.node.proposed.since_checkpoint(self.shard);
@@ -452,7 +483,10 @@ impl Duties {
         }
         if now.saturating_sub(upkeep.retained) >= RETAIN_INTERVAL {
             upkeep.retained = now;
-            if let Some(cutoff) = self.retention_time().and_then(|time| self.replica.retention_cutoff(time)) {
+            if plan.is_usable
+                && let Some(cutoff) =
+                    self.retention_time().and_then(|time| self.replica.retention_cutoff(time))
+            {
                 self.command(DataCommand::Retain { cutoff }).await;
             }
         }

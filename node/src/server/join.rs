@@ -189,7 +189,11 @@ impl Joining {
     /// Makes a standing durable, and if it is membership tells raft.
     fn save(&self, standing: &Standing) -> anyhow::Result<()> {
         let options = &self.node.options;
-        standing.save(&*self.node.ports.fs, &options.data)?;
+        if let Err(error) = standing.save(&*self.node.ports.fs, &options.data) {
+            // What was promised in memory must not be said: this node stops.
+            self.node.unwelcome.send_replace(Some(format!("standing not saved: {error}")));
+            return Err(error.into());
+        }
         if matches!(standing, Standing::Member { .. }) {
             self.node.raft.set_identity(peer_name(options, standing));
         }
@@ -499,7 +503,10 @@ async fn greet(node: &Arc<Node>, address: &str) {
     let us = node.raft.identity();
     match (peer.cluster, peer.node) {
         (Some(cluster), Some(id)) if Some(cluster) == us.cluster && Some(id) != us.node => {
-            node.raft.set_peer_address(id, address);
+            let heard = node.raft.silence().get(&id).copied().flatten();
+            if heard.is_none_or(|silent| silent >= ROUND_SETTLED) {
+                node.raft.set_peer_address(id, address);
+            }
         }
         (Some(cluster), _) if us.cluster.is_some_and(|ours| ours != cluster) => {
             tracing::warn!(address, theirs = %cluster, "the node at this address belongs to another cluster");

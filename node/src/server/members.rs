@@ -36,6 +36,13 @@ async fn step(node: &Node, shard: ShardId) {
     for (id, record) in state.members() {
         let Some(replaced) = record.replaces else { continue };
         if status.changing {
+            // A change that was broken off between its two halves is finished by asking for the same again.
+            if status.voters.contains(&id) {
+                let old = former_self(&state, &status, id);
+                if let Err(error) = node.raft.swap_voter(shard, old, id, CHANGE_PATIENCE).await {
+                    tracing::warn!(%shard, node = %id, %error, "change of members not finished yet");
+                }
+            }
             return;
         }
         let Some(old) = former_self(&state, &status, id) else {

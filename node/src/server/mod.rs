@@ -199,6 +199,12 @@ impl Node {
         }
     }
 
+    /// Bytes that one command may have: what raft takes and the log has room for.
+    pub(crate) fn command_bytes_max(&self) -> usize {
+        let log = LogOptions { size: self.options.log_size, ..LogOptions::default() }.entry_bytes_max();
+        raft::COMMAND_BYTES_MAX.min(usize::try_from(log).unwrap_or(usize::MAX)) - 64
+    }
+
     /// The host's name as others reach it: that of `--web.external-url`, else the host's own.
     pub(crate) fn host_name(&self) -> String {
         let external =
@@ -326,7 +332,7 @@ async fn serve(
     let listener = ports.net.listen(options.web_listen_address).await;
     let listener = listener
         .with_context(|| format!("--web.listen-address: listen on {}", options.web_listen_address))?;
-    let web_address = listener.local_addr()?.to_string();
+    let web_address = web_address(&options, listener.local_addr()?);
 
     // Who we are comes before anything is opened: a directory without identity but with data is not touched.
     let standing = join::standing(&options, &*ports.fs)?;
@@ -439,6 +445,18 @@ async fn serve(
     result.map(|()| ExitCode::SUCCESS)
 }
 
+/// Where others find the HTTP API: the address it listens on, or where that is every address, the host that peers are
+/// told.
+fn web_address(options: &ServeOptions, listening: SocketAddr) -> String {
+    let advertised = options.advertised();
+    match advertised.rsplit_once(':') {
+        Some((host, _)) if listening.ip().is_unspecified() && options.clustered => {
+            format!("{host}:{}", listening.port())
+        }
+        _ => listening.to_string(),
+    }
+}
+
 /// Becomes a member, starts shards and duties, and offers the configuration.
 async fn start(
     node: Arc<Node>,
@@ -493,6 +511,8 @@ fn api_options(options: &ServeOptions) -> api::Options {
         lookback_delta: options.query_lookback_delta,
         consistency_timeout: options.query_consistency_timeout,
         lifecycle_enabled: options.enable_lifecycle,
+        // Whoever may change what is scraped, and with which files of secrets, may do anything.
+        config_apply_enabled: options.enable_lifecycle,
         remote_write_enabled: options.enable_remote_write_receiver,
         ..api::Options::default()
     }

@@ -17,10 +17,13 @@ pub(crate) struct Dropped {
 }
 
 /// Targets by shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct TargetPlan {
     /// The configuration that it follows.
     pub(crate) version: ConfigVersion,
+    /// Whether this node understands the committed configuration. If not, the targets are those of the version
+    /// before, and nothing is ended, set or deleted by it.
+    pub(crate) is_usable: bool,
     /// The checked configuration; `None` before there is one.
     pub(crate) config: Option<Config>,
     /// Targets by the shard whose leader scrapes them.
@@ -29,15 +32,27 @@ pub(crate) struct TargetPlan {
     pub(crate) dropped: BTreeMap<String, Dropped>,
 }
 
+impl Default for TargetPlan {
+    fn default() -> Self {
+        TargetPlan {
+            version: ConfigVersion(0),
+            is_usable: true,
+            config: None,
+            by_shard: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+        }
+    }
+}
+
 impl TargetPlan {
-    /// Makes the plan of a committed configuration.
-    fn of(record: &ConfigRecord, shards: u32) -> TargetPlan {
+    /// Makes the plan of a committed configuration; `before` is the one it follows.
+    fn of(record: &ConfigRecord, shards: u32, before: &TargetPlan) -> TargetPlan {
         // It was checked before it was committed; a node that is stricter by its flags goes along.
         let config = match config::parse("committed configuration", &record.text, Unsupported::Ignore) {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!(%error, version = %record.version, "the committed configuration cannot be used here; upgrade this node");
-                return TargetPlan { version: record.version, ..TargetPlan::default() };
+                return TargetPlan { version: record.version, is_usable: false, ..before.clone() };
             }
         };
         let mut plan = TargetPlan { version: record.version, ..TargetPlan::default() };
@@ -98,7 +113,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     loop {
         let state: Arc<MetaState> = meta.borrow_and_update().clone();
         if let Some(record) = state.config().filter(|config| config.version != node.plan.borrow().version) {
-            let plan = TargetPlan::of(record, state.shards.max(1));
+            let plan = TargetPlan::of(record, state.shards.max(1), &node.plan.borrow().clone());
             let targets: usize = plan.by_shard.values().map(Vec::len).sum();
             tracing::info!(version = %record.version, targets, "configuration in force");
             node.plan.send_replace(Arc::new(plan));

@@ -136,7 +136,17 @@ impl Writes {
                             segments.push(new());
                         }
                         let (segment, held) = segments.last_mut().expect("one was just pushed");
-                        match segment.push(&mut encoder, &replica, &row).map_err(|error| error.to_string())? {
+                        let alone = held.is_empty();
+                        let pushed = segment.push(&mut encoder, &replica, &row);
+                        let too_long = alone && segment.bytes() + 64 > self.node.command_bytes_max();
+                        match pushed.unwrap_or(Pushed::At(0)) {
+                            Pushed::At(_) if too_long || segment.rows() == held.len() => {
+                                done.push(too_large(&row));
+                                if too_long {
+                                    *segment = new().0;
+                                }
+                                break;
+                            }
                             Pushed::At(_) => {
                                 held.push(row);
                                 break;
@@ -146,17 +156,15 @@ impl Writes {
                     }
                 }
             }
-            let proposals = segments.into_iter().map(|(segment, held)| async move {
+            // One after the other: a later segment that overtook would make the earlier one's samples out of order.
+            for (segment, held) in segments.into_iter().filter(|(_, held)| !held.is_empty()) {
                 let command = segment.finish().encode();
                 let answer = self.node.propose_anywhere(shard, command, true, PATIENCE).await;
                 let answer = answer.map_err(|error| error.to_string())?;
-                match DataResponse::decode(&answer).map_err(|error| error.to_string())? {
-                    DataResponse::Rows(results) if results.len() == held.len() => Ok((held, results)),
-                    other => Err(format!("shard {shard} answered {other:?} to a segment")),
-                }
-            });
-            for outcome in join_all(proposals).await {
-                let (held, results) = outcome?;
+                let results = match DataResponse::decode(&answer).map_err(|error| error.to_string())? {
+                    DataResponse::Rows(results) if results.len() == held.len() => results,
+                    other => return Err(format!("shard {shard} answered {other:?} to a segment")),
+                };
                 for (row, result) in held.into_iter().zip(results) {
                     match result.refused {
                         None => done.push(result),
@@ -214,6 +222,20 @@ fn split_doubles(mut row: Row) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// The result of a row that fits into no entry of the log: for good, so the sender is told.
+fn too_large(row: &Row) -> RowResult {
+    let count = u32::try_from(row.cells.len()).unwrap_or(u32::MAX);
+    let first = format!(
+        "{} samples of one source and timestamp are too many for one entry; send less at once",
+        count
+    );
+    RowResult {
+        rejected: BTreeMap::from([(Rejection::TooManySeries, count)]),
+        first_rejected: Some(first),
+        ..RowResult::default()
+    }
 }
 
 fn refusal(rejection: Rejection) -> Refusal {

@@ -175,12 +175,12 @@ impl StateMachine for Meta {
     }
 
     fn checkpoint(&self) -> Result<Applied, StateError> {
-        let stored = self.lock().now.clone();
-        let bytes = stored.encode();
-        self.write(&bytes)?;
+        // Under the lock, so that a snapshot installed meanwhile is never overwritten by what was before it.
         let mut inner = self.lock();
+        let bytes = inner.now.encode();
+        self.write(&bytes)?;
         inner.checkpoint = Arc::new(bytes);
-        inner.checkpointed = stored.applied();
+        inner.checkpointed = inner.now.applied();
         Ok(inner.checkpointed.clone())
     }
 

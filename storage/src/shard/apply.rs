@@ -452,7 +452,8 @@ impl State {
     }
 
     fn set(&mut self, settings: ShardSettings) -> Result<(), Refusal> {
-        if settings.version <= self.settings.version {
+        // The same version with other content is a leader with other flags: what it says now holds.
+        if settings.version < self.settings.version || settings == self.settings {
             return Err(Refusal::OldSettings(self.settings.version));
         }
         self.settings = settings;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The version that leads commands and responses.
 pub const COMMAND_VERSION: u8 = 1;
 /// A command longer than this is refused whole.
-pub const COMMAND_BYTES_MAX: usize = 32 << 20;
+pub const COMMAND_BYTES_MAX: usize = 16 << 20;
 
 /// What a data shard is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,7 +146,7 @@ impl DataCommand {
     /// If the bytes are not a command of this version.
     pub fn decode(bytes: &Bytes) -> Result<DataCommand, Malformed> {
         if bytes.len() > COMMAND_BYTES_MAX {
-            return Err(Malformed("command: longer than 32 MiB"));
+            return Err(Malformed("command: longer than 16 MiB"));
         }
         let mut reader = Reader::new(bytes);
         if reader.byte()? != COMMAND_VERSION {

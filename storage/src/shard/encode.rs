@@ -194,7 +194,7 @@ pub struct RowTooLong {
 }
 
 /// Collects rows into one segment. A scrape is never split: a row that does not fit is returned for the next
-/// segment, a row longer than a segment gets one of its own, up to 32 MiB.
+/// segment, a row longer than a segment gets one of its own, up to 16 MiB.
 #[derive(Debug)]
 pub struct SegmentBuilder {
     time: TimestampMs,
