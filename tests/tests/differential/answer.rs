@@ -50,10 +50,11 @@ fn float(text: &Value) -> Option<f64> {
     }
 }
 
-/// `[time, "value"]`.
+/// `[time, "value"]`. Floats that are the same must be written the same.
 fn same_point(theirs: &Value, ours: &Value) -> bool {
-    let values = (float(&theirs[1]), float(&ours[1]));
-    theirs[0] == ours[0] && matches!(values, (Some(a), Some(b)) if almost(a, b))
+    let (Some(a), Some(b)) = (float(&theirs[1]), float(&ours[1])) else { return false };
+    let same_text = a.to_bits() != b.to_bits() || theirs[1] == ours[1];
+    theirs[0] == ours[0] && almost(a, b) && same_text
 }
 
 fn by_labels(result: &Value) -> Option<BTreeMap<String, &Value>> {

@@ -204,7 +204,12 @@ impl Grammar<'_> {
             0 => Expression::leaf(Vector, format!("topk{grouping} (2, rate(node_cpu_seconds_total[5m]))")),
             1 => Expression::leaf(Vector, format!("bottomk{grouping} (3, node_time_seconds)")),
             2 => Expression::of(Vector, &format!("quantile{grouping} (#, #)"), vec![self.scalar(1), inner]),
-            3 => Expression::of(Vector, &format!("count_values{grouping} (\"value\", #)"), vec![inner]),
+            // The last digit of what is computed becomes a label: only values as they were written.
+            3 => Expression::of(
+                Vector,
+                &format!("count_values{grouping} (\"value\", #)"),
+                vec![self.selector()],
+            ),
             4 => Expression::of(Vector, &format!("limitk{grouping} (2, #)"), vec![inner]),
             _ => Expression::of(Vector, &format!("limit_ratio{grouping} (0.4, #)"), vec![inner]),
         }
