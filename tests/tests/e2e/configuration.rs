@@ -23,6 +23,12 @@ fn a_bad_configuration_is_refused_everywhere_and_changes_nothing() {
     let _turn = my_turn();
     let targets = Targets::start(2);
     let cluster = Cluster::start(options(every_second(&targets), &["--web.enable-lifecycle"]));
+    let both_are_up = || {
+        let found = cluster.client(1).query("count(up == 1)", None)?;
+        let both = found.first().is_some_and(|f| f["value"][1] == "2");
+        if both { Ok(()) } else { Err(format!("{found:?}")) }
+    };
+    wait_until("both targets are scraped", PATIENCE, both_are_up);
     let before = version(&cluster);
     let bad = written(&cluster, "bad.yml", BAD);
     let path = bad.to_str().expect("a temporary path is text");
@@ -46,7 +52,7 @@ fn a_bad_configuration_is_refused_everywhere_and_changes_nothing() {
     assert_eq!(reload.status, 500, "{reload:?}");
     assert!(reload.body.contains(":4:") && reload.body.contains("job_nmae"), "the same text: {reload:?}");
     assert_eq!(version(&cluster), before, "nothing changed");
-    assert_eq!(cluster.client(1).query("count(up)", None).unwrap()[0]["value"][1], "2");
+    wait_until("both targets are scraped as before", PATIENCE, both_are_up);
 }
 
 #[test]
