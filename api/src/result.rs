@@ -32,7 +32,13 @@ pub(crate) fn write(
     match value {
         Value::Scalar(number) => {
             start(answer, "scalar");
-            float_point(answer.data(), at, number);
+            // Unlike a sample, a scalar never has an exponent (`promql.Scalar.MarshalJSON`).
+            let out = answer.data();
+            out.push(b'[');
+            json::timestamp(out, at);
+            out.push(b',');
+            json::text(out, &promql::format_float(number));
+            out.push(b']');
             Ok(false)
         }
         Value::String(text) => {

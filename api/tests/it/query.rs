@@ -60,6 +60,7 @@ async fn nothing_is_an_empty_list() {
 #[tokio::test]
 async fn scalars_and_strings_are_pairs() {
     assert_eq!(query("1.5").await, data(r#"{"resultType":"scalar","result":[1435781451.781,"1.5"]}"#));
+    assert_eq!(query("1e-7").await, data(r#"{"resultType":"scalar","result":[1435781451.781,"0.0000001"]}"#));
     let expected = r#"{"resultType":"string","result":[1435781451.781,"a\u003cb"]}"#;
     assert_eq!(query("\"a<b\"").await, data(expected));
 }
