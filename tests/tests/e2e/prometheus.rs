@@ -131,14 +131,14 @@ fn a_real_prometheus_that_scrapes_the_same_target_has_the_same_series_values_and
         }
     });
     for query in ["node_uname_info", "node_memory_MemTotal_bytes", "node_boot_time_seconds", "up"] {
-        let time = Some(now_ms() as f64 / 1000.0 - 2.0);
-        assert_eq!(
-            ours.query(query, time).unwrap(),
-            prometheus.client.query(query, time).unwrap(),
-            "{query}"
-        );
+        wait_until(&format!("both have the same {query}"), PATIENCE, || {
+            let time = Some(now_ms() as f64 / 1000.0 - 2.0);
+            let (a, b) = (ours.query(query, time)?, prometheus.client.query(query, time)?);
+            if a == b && !a.is_empty() { Ok(()) } else { Err(format!("{a:?}\n{b:?}")) }
+        });
     }
     // Counters: both saw the same counter at most one interval apart, so one may not be two intervals ahead.
+    [&ours, &prometheus.client].map(|node| wait_found(node, "count_over_time(node_load1[20s]) >= 15"));
     let rate = "sum(rate(node_cpu_seconds_total[20s]))";
     let number = |found: &[Value]| found[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
     let (a, b) =
