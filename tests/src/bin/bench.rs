@@ -147,7 +147,7 @@ fn resting(args: &Args, server: &dyn Server) {
     row("at rest, CPU of each process, % of a core", format!("{:.2}", share * 100.0));
     row(
         "at rest, resident MiB of each process",
-        format!("{}", resident_bytes(&pids) / pids.len() as u64 >> 20),
+        format!("{}", (resident_bytes(&pids) / pids.len() as u64) >> 20),
     );
 }
 

@@ -112,10 +112,10 @@ impl Series {
             for step in 0..STEPS as usize {
                 let reset = i == 1 && step == 200;
                 let mut below = 0.0;
-                for bound in 0..5 {
+                let before = if step == 0 || reset { [0.0; 5] } else { counts[step - 1] };
+                for (count, before) in counts[step].iter_mut().zip(before) {
                     below += (self.random.fraction() * 9.0).floor();
-                    let before = if step == 0 || reset { 0.0 } else { counts[step - 1][bound] };
-                    counts[step][bound] = before + below;
+                    *count = before + below;
                 }
             }
             for (bound, le) in bounds.into_iter().enumerate() {

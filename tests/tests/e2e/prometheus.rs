@@ -138,7 +138,9 @@ fn a_real_prometheus_that_scrapes_the_same_target_has_the_same_series_values_and
         });
     }
     // Counters: both saw the same counter at most one interval apart, so one may not be two intervals ahead.
-    [&ours, &prometheus.client].map(|node| wait_found(node, "count_over_time(node_load1[20s]) >= 15"));
+    for node in [&ours, &prometheus.client] {
+        wait_found(node, "count_over_time(node_load1[20s]) >= 15");
+    }
     let rate = "sum(rate(node_cpu_seconds_total[20s]))";
     let number = |found: &[Value]| found[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
     let (a, b) =
