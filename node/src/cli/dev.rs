@@ -145,12 +145,14 @@ fn prepare(args: &DevArgs) -> anyhow::Result<Vec<DevNode>> {
             format!("--cluster.listen-address=127.0.0.1:{}", cluster(i)),
             format!("--cluster.initial-members={}", names.join(",")),
             format!("--node.name={name}"),
-            "--web.enable-lifecycle".to_owned(),
             format!("--node.pid-file={}", node.dir.join("vestal.pid").display()),
         ];
         flags.extend(
             (0..args.nodes).filter(|j| *j != i).map(|j| format!("--cluster.peer=127.0.0.1:{}", cluster(j))),
         );
+        // On one's own machine the cluster may be told everything.
+        let lifecycle = "--web.enable-lifecycle";
+        flags.extend((!args.serve_flags.iter().any(|flag| flag == lifecycle)).then(|| lifecycle.to_owned()));
         flags.extend(args.serve_flags.iter().cloned());
         write_start_script(&node.dir, &binary, &flags)?;
         nodes.push(node);

@@ -56,13 +56,18 @@ use storage::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// How long leaders may take to finish their duties and hand over when a node is stopped.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(3);
 /// How long open connections may take to finish.
 const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two attempts at the lock on the data directory.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// Attempts at it: about five seconds.
+const LOCK_ATTEMPTS: u32 = 100;
 
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
@@ -325,7 +330,7 @@ async fn serve(
     config_text: Option<String>,
 ) -> anyhow::Result<ExitCode> {
     ports.fs.create_dir_all(&options.data).with_context(|| format!("create {}", options.data.display()))?;
-    let _lock = lock_directory(&options.data)?;
+    let _lock = lock_directory(&options.data).await?;
     if let Some(path) = &options.pid_file {
         ports.fs.replace(path, format!("{}\n", std::process::id()).as_bytes())?;
     }
@@ -518,21 +523,23 @@ fn api_options(options: &ServeOptions) -> api::Options {
     }
 }
 
-/// Two processes on one directory would tear each other's files.
-fn lock_directory(dir: &std::path::Path) -> anyhow::Result<std::fs::File> {
+/// Two processes on one directory would tear each other's files. A process that was killed a moment ago may still be
+/// on its way out, and holds its lock until it is gone.
+async fn lock_directory(dir: &std::path::Path) -> anyhow::Result<std::fs::File> {
     let path = dir.join("lock");
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            anyhow::bail!(
-                "{}: another process uses this directory; stop it, or give another --storage.tsdb.path",
-                dir.display()
-            )
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("lock {}", path.display()))
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => sleep(LOCK_PAUSE).await,
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
         }
     }
+    anyhow::bail!(
+        "{}: another process uses this directory; stop it, or give another --storage.tsdb.path",
+        dir.display()
+    )
 }
