@@ -1,6 +1,7 @@
 //! `vestal serve`: the flags of a node. Names and defaults are Prometheus's where the meaning is, and
 //! Alertmanager's `--cluster.*` where it is a cluster's.
 
+use super::features::Enabled;
 use crate::server::{self, ServeOptions};
 use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
@@ -84,6 +85,9 @@ pub(crate) struct ServeArgs {
     /// How long a default query waits for leaders before it answers 503.
     #[arg(long = "query.consistency-timeout", value_name = "DURATION", default_value = "2s", value_parser = duration)]
     query_consistency_timeout: Duration,
+    /// Features that Prometheus has behind this flag too, comma-separated or repeated.
+    #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
+    enable_feature: Vec<String>,
 
     /// A name for people; tells clusters apart in logs.
     #[arg(long = "cluster.name", value_name = "NAME", default_value = "")]
@@ -152,6 +156,7 @@ impl ServeArgs {
             ("query.max-samples", self.query_max_samples.to_string()),
             ("query.lookback-delta", duration(self.query_lookback_delta)),
             ("query.consistency-timeout", duration(self.query_consistency_timeout)),
+            ("enable-feature", self.enable_feature.join(",")),
             ("cluster.name", self.cluster_name.clone()),
             ("cluster.initial-members", self.cluster_initial_members.join(",")),
             ("cluster.peer", self.cluster_peers.join(",")),
@@ -203,6 +208,10 @@ impl ServeArgs {
         let web_listen_address = web.parse().with_context(|| {
             format!("--web.listen-address: {web:?} is not an address; give IP:PORT or :PORT")
         })?;
+        let enabled = Enabled::of(&self.enable_feature);
+        for name in &enabled.unknown {
+            tracing::warn!(name, "unknown option for --enable-feature, it has no effect");
+        }
         let node_name = match self.node_name {
             Some(name) => name,
             None => hostname().context("--node.name: not given, and the host's name cannot be read")?,
@@ -227,6 +236,8 @@ impl ServeArgs {
             query_max_samples: self.query_max_samples,
             query_lookback_delta: self.query_lookback_delta,
             query_consistency_timeout: self.query_consistency_timeout,
+            features: enabled.features,
+            parser: enabled.parser,
             cluster_name: self.cluster_name,
             clustered,
             initial_members: self.cluster_initial_members,

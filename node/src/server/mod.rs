@@ -102,6 +102,10 @@ pub(crate) struct ServeOptions {
     pub query_lookback_delta: Duration,
     /// `--query.consistency-timeout`
     pub query_consistency_timeout: Duration,
+    /// `--enable-feature`, of evaluation
+    pub features: promql::Features,
+    /// `--enable-feature`, of the language
+    pub parser: promql::ParserOptions,
     /// `--cluster.name`
     pub cluster_name: String,
     /// Whether there are cluster flags at all; without them a node is a cluster of one that listens to nobody.
@@ -515,6 +519,8 @@ fn api_options(options: &ServeOptions) -> api::Options {
         query_samples_max: options.query_max_samples as u64,
         lookback_delta: options.query_lookback_delta,
         consistency_timeout: options.query_consistency_timeout,
+        features: options.features,
+        parser: options.parser,
         lifecycle_enabled: options.enable_lifecycle,
         // Whoever may change what is scraped, and with which files of secrets, may do anything.
         config_apply_enabled: options.enable_lifecycle,
