@@ -1,6 +1,7 @@
 //! One group on this node: openraft's handle and what is watched of it.
 
 use crate::{
+    confirm::VotedTerm,
     engine::{
         driver::{Event, Role},
         types::{Raft, log_id},
@@ -22,6 +23,8 @@ pub(crate) struct Group {
     pub(crate) state: Arc<dyn StateMachine>,
     pub(crate) status: watch::Sender<GroupStatus>,
     pub(crate) applied: Arc<watch::Sender<Option<LogId>>>,
+    /// Where the replica's votes are told.
+    pub(crate) voted: VotedTerm,
     /// Whether a checkpoint for want of room is under way.
     pub(crate) checkpointing: AtomicBool,
 }
@@ -32,9 +35,11 @@ impl Group {
         raft: Raft,
         state: Arc<dyn StateMachine>,
         applied: Arc<watch::Sender<Option<LogId>>>,
+        voted: VotedTerm,
     ) -> Group {
         let status = watch::Sender::new(GroupStatus::default());
-        let group = Group { shard, raft, state, status, applied, checkpointing: AtomicBool::new(false) };
+        let group =
+            Group { shard, raft, state, status, applied, voted, checkpointing: AtomicBool::new(false) };
         group.status.send_replace(group.status_now());
         group
     }

@@ -1,6 +1,7 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
 
 mod agreement;
+mod confirm;
 mod engine;
 mod forming;
 mod gossip;

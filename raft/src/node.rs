@@ -10,6 +10,7 @@
 //! Everything here may be called from any thread. In a simulation all of it runs on the caller's runtime.
 
 use crate::{
+    confirm::VotedTerm,
     engine::{
         apply::ApplyPool,
         driver::{Driver, Effect, Event, Timing},
@@ -361,7 +362,8 @@ impl RaftNode {
         }
         let applied = Arc::new(watch::Sender::new(None));
         let machine = Machine::new(shard, state.clone(), self.0.pool.clone(), applied.clone());
-        let store = LogStore::new(shard, self.0.ports.log.clone());
+        let voted = VotedTerm::default();
+        let store = LogStore::new(shard, self.0.ports.log.clone(), voted.clone());
         let net = GroupNet::new(shard, self.0.peers.clone());
         let config = self.0.config.clone();
         // Its tasks are spawned where it is made.
@@ -371,7 +373,7 @@ impl RaftNode {
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
-        let group = Arc::new(Group::new(shard, raft, state, applied));
+        let group = Arc::new(Group::new(shard, raft, state, applied, voted));
         self.0.groups.write().unwrap_or_else(PoisonError::into_inner).insert(shard, group.clone());
         self.0.runtime.spawn(watch_group(us, group, self.0.driver.clone()));
         Ok(())
@@ -475,6 +477,9 @@ impl Inner {
     async fn answer(&self, from: PeerName, kind: u16, shard: ShardId, body: Bytes) -> Result<Bytes, String> {
         if kind == kind::READ_INDEX {
             return self.answer_read_index(&body).await;
+        }
+        if kind == kind::CONFIRM {
+            return self.answer_confirm(&body);
         }
         let from = from.node.ok_or("sender has no id")?;
         let group = self.group(shard).ok_or_else(|| format!("shard {shard} is not hosted here"))?;

@@ -1,10 +1,12 @@
 //! Read indexes: up to where a node must have applied before it may answer with everything acknowledged so far.
 //!
-//! Each leader is asked once for all its groups; it confirms its leadership with a round of heartbeats, which travel
-//! together. Nothing here trusts a clock: a leader that was paused or cut off finds no majority.
+//! One round of [`crate::confirm`] gets them all as a rule. Where it does not (a leader is being elected, or reaches a
+//! majority that this node does not reach), each leader is asked once for all its groups and confirms its leadership
+//! with a round of heartbeats, until the caller's patience ends. Nothing here trusts a clock: a leader that was paused or cut off finds no majority.
 
 use crate::{
     RaftNode,
+    confirm::SHARDS_MAX,
     engine::network::{decode, encode},
     node::Inner,
     peer::kind,
@@ -16,8 +18,6 @@ use openraft::ReadPolicy;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{sleep, timeout};
 
-/// Groups that may be asked for in one request.
-const SHARDS_MAX: usize = 1024;
 /// Between two attempts, while leaders are being elected.
 const PAUSE: Duration = Duration::from_millis(15);
 /// How long one attempt at one leader may take.
@@ -90,7 +90,8 @@ impl RaftNode {
         let mut found = BTreeMap::new();
         let mut reasons: BTreeMap<ShardId, String> = BTreeMap::new();
         let search = async {
-            loop {
+            found = self.0.confirm(shards).await;
+            while !shards.iter().all(|shard| found.contains_key(shard)) {
                 let mut by_leader: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
                 for shard in shards.iter().filter(|shard| !found.contains_key(*shard)) {
                     match self.status(*shard).and_then(|status| status.leader) {
@@ -105,10 +106,9 @@ impl RaftNode {
                         Err(reason) => drop(reasons.insert(ShardId(shard), format!(": {reason}"))),
                     }
                 }
-                if shards.iter().all(|shard| found.contains_key(shard)) {
-                    return;
+                if shards.iter().any(|shard| !found.contains_key(shard)) {
+                    sleep(PAUSE).await;
                 }
-                sleep(PAUSE).await;
             }
         };
         let complete = timeout(deadline, search).await.is_ok();

@@ -8,6 +8,7 @@ use super::types::{
     RaftEntry, RaftLogId, RaftVote, Types, decode_entry, decode_vote, encode_payload, encode_vote, log_id,
     raft_log_id,
 };
+use crate::confirm::VotedTerm;
 use bytes::Bytes;
 use futures::Stream;
 use model::{LogId, LogIndex, ShardId};
@@ -35,11 +36,13 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) struct LogStore {
     shard: ShardId,
     log: Arc<Log>,
+    voted: VotedTerm,
 }
 
 impl LogStore {
-    pub(crate) fn new(shard: ShardId, log: Arc<Log>) -> LogStore {
-        LogStore { shard, log }
+    /// `voted` learns of every vote before anybody else does.
+    pub(crate) fn new(shard: ShardId, log: Arc<Log>, voted: VotedTerm) -> LogStore {
+        LogStore { shard, log, voted }
     }
 
     fn bounds(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -139,7 +142,11 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
-        self.log.state(self.shard).and_then(|state| state.vote).map(decode_vote).transpose()
+        let vote = self.log.state(self.shard).and_then(|state| state.vote).map(decode_vote).transpose()?;
+        if let Some(vote) = &vote {
+            self.voted.raise(vote.leader_id.term);
+        }
+        Ok(vote)
     }
 }
 
@@ -159,6 +166,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        self.voted.raise(vote.leader_id.term);
         let vote = encode_vote(vote);
         self.durable(|done| self.log.save_vote(self.shard, vote.clone(), done)).await
     }

@@ -31,6 +31,7 @@ pub(crate) mod kind {
     pub(crate) const SNAPSHOT_OPEN: u16 = 7;
     pub(crate) const SNAPSHOT_READ: u16 = 8;
     pub(crate) const READ_INDEX: u16 = 9;
+    pub(crate) const CONFIRM: u16 = 10;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
