@@ -36,6 +36,19 @@ impl Kahan {
     }
 }
 
+/// [`Kahan::add`] of each value to its own sum, without a branch, so that it is done for several at once.
+#[inline]
+pub(crate) fn add_all(sums: &mut [f64], lost: &mut [f64], values: &[f64]) {
+    for ((sum, lost), value) in sums.iter_mut().zip(lost).zip(values) {
+        let total = *sum + *value;
+        let larger = sum.abs() >= value.abs();
+        let (large, small) = if larger { (*sum, *value) } else { (*value, *sum) };
+        let compensation = *lost + ((large - total) + small);
+        *lost = if total.is_infinite() { 0.0 } else { compensation };
+        *sum = total;
+    }
+}
+
 /// The mean of values that come one by one: a compensated sum until that would overflow, from then on incremental.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mean {
@@ -90,6 +103,20 @@ mod tests {
         sum.add(1.0);
         sum.add(-1e100);
         assert_eq!(sum.total(), 1.0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_side_by_side_are_those_one_by_one(
+            values in proptest::collection::vec(proptest::num::f64::ANY | proptest::num::f64::ZERO, 1..9),
+        ) {
+            let mut one = Kahan::new(values[0]);
+            values[1..].iter().for_each(|value| one.add(*value));
+            let (mut sum, mut lost) = ([-0.0], [0.0]);
+            values.iter().for_each(|value| add_all(&mut sum, &mut lost, &[*value]));
+            let (a, b) = (one.total(), sum[0] + lost[0]);
+            proptest::prop_assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()), "{} {}", a, b);
+        }
     }
 
     #[test]

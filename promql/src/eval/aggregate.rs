@@ -11,7 +11,7 @@ use crate::annotations::{Operation, Position};
 use crate::ast::AggregateOp;
 use crate::engine::EvalError;
 use crate::histogram::Sparse;
-use crate::kahan::{Kahan, Mean};
+use crate::kahan::{Kahan, Mean, add_all};
 use model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME};
 use std::{collections::HashMap, sync::Arc};
 
@@ -76,9 +76,15 @@ struct HistogramSlot {
     mismatch: bool,
 }
 
+/// Compensated sums, side by side. The empty one is -0, which leaves the first value as it is.
+struct Sums {
+    sum: Vec<f64>,
+    lost: Vec<f64>,
+}
+
 /// What the floats of a group become.
 enum Slots {
-    Sum(Vec<Kahan>),
+    Sum(Sums),
     Avg(Vec<Mean>),
     Plain(Vec<f64>),
     Spread(Vec<Spread>),
@@ -98,7 +104,7 @@ struct Group {
 impl Group {
     fn new(op: AggregateOp, steps: usize) -> Group {
         let slots = match op {
-            AggregateOp::Sum => Slots::Sum(vec![Kahan::default(); steps]),
+            AggregateOp::Sum => Slots::Sum(Sums { sum: vec![-0.0; steps], lost: vec![0.0; steps] }),
             AggregateOp::Avg => Slots::Avg(vec![Mean::new(0.0); steps]),
             AggregateOp::Stddev | AggregateOp::Stdvar => Slots::Spread(vec![Spread::default(); steps]),
             _ => Slots::Plain(vec![0.0; steps]),
@@ -112,39 +118,61 @@ impl Group {
         }
     }
 
+    /// Adds a series of floats, [`super::track::ABSENT`] and [`super::track::HISTOGRAM`] left out.
     fn add_floats(&mut self, op: AggregateOp, floats: &[f64]) {
-        let counts = &mut self.counts;
-        for (step, value) in floats.iter().enumerate() {
-            let value = *value;
-            if !is_float(value) {
-                continue;
+        if self.histograms.iter().flatten().any(|slot| slot.mismatch) {
+            // A step that is given up takes no more floats either.
+            for (step, value) in floats.iter().enumerate() {
+                let given_up = self.histograms.get(step).and_then(Option::as_ref);
+                if is_float(*value) && !given_up.is_some_and(|slot| slot.mismatch) {
+                    self.add_run(op, step, std::slice::from_ref(value));
+                }
             }
-            if self.histograms.get(step).is_some_and(|slot| slot.as_ref().is_some_and(|slot| slot.mismatch)) {
-                continue;
+            return;
+        }
+        // Most series have a value at every step, or a few gaps: what lies between gaps needs no look at each value.
+        let mut start = 0;
+        while start < floats.len() {
+            let run = floats[start..].iter().take_while(|value| is_float(**value)).count();
+            self.add_run(op, start, &floats[start..start + run]);
+            start += run;
+            start += floats[start..].iter().take_while(|value| !is_float(**value)).count();
+        }
+    }
+
+    /// Adds a float to each step from `start` on.
+    fn add_run(&mut self, op: AggregateOp, start: usize, run: &[f64]) {
+        let steps = start..start + run.len();
+        let has_float = &mut self.has_float[steps.clone()];
+        match &mut self.slots {
+            Slots::Sum(sums) => add_all(&mut sums.sum[steps.clone()], &mut sums.lost[steps.clone()], run),
+            Slots::Avg(means) => {
+                for ((mean, had), value) in means[steps.clone()].iter_mut().zip(&*has_float).zip(run) {
+                    if *had { mean.add(*value) } else { *mean = Mean::new(*value) }
+                }
             }
-            let first = !self.has_float[step];
-            self.has_float[step] = true;
-            counts[step] += 1;
-            match &mut self.slots {
-                Slots::Sum(sums) if first => sums[step] = Kahan::new(value),
-                Slots::Sum(sums) => sums[step].add(value),
-                Slots::Avg(means) if first => means[step] = Mean::new(value),
-                Slots::Avg(means) => means[step].add(value),
-                Slots::Spread(spreads) if first => spreads[step] = Spread::new(value),
-                Slots::Spread(spreads) => spreads[step].add(value),
-                Slots::Plain(values) => {
-                    let now = &mut values[step];
-                    let replaces = match op {
-                        AggregateOp::Max => *now < value || now.is_nan(),
-                        AggregateOp::Min => *now > value || now.is_nan(),
-                        _ => false,
-                    };
-                    if first || replaces {
-                        *now = value;
-                    }
+            Slots::Spread(spreads) => {
+                for ((spread, had), value) in spreads[steps.clone()].iter_mut().zip(&*has_float).zip(run) {
+                    if *had { spread.add(*value) } else { *spread = Spread::new(*value) }
+                }
+            }
+            Slots::Plain(values) => {
+                let slots = values[steps.clone()].iter_mut().zip(&*has_float).zip(run);
+                match op {
+                    AggregateOp::Max => slots.for_each(|((now, had), value)| {
+                        let replaces = !had || *now < *value || now.is_nan();
+                        *now = if replaces { *value } else { *now };
+                    }),
+                    AggregateOp::Min => slots.for_each(|((now, had), value)| {
+                        let replaces = !had || *now > *value || now.is_nan();
+                        *now = if replaces { *value } else { *now };
+                    }),
+                    _ => {}
                 }
             }
         }
+        has_float.fill(true);
+        self.counts[steps].iter_mut().for_each(|count| *count += 1);
     }
 }
 
@@ -301,7 +329,7 @@ impl<'a> Evaluator<'a> {
             }
             let count = f64::from(group.counts[step]);
             track.floats[step] = match (&group.slots, op) {
-                (Slots::Sum(sums), _) => sums[step].total(),
+                (Slots::Sum(sums), _) => sums.sum[step] + sums.lost[step],
                 (Slots::Avg(means), _) => means[step].total(),
                 (Slots::Spread(spreads), AggregateOp::Stdvar) => spreads[step].squares / count,
                 (Slots::Spread(spreads), _) => (spreads[step].squares / count).sqrt(),

@@ -1,5 +1,6 @@
 //! What an evaluation holds: samples against the engine's limit, bytes against the query's budget.
 
+use super::{frames::Span, track::is_present};
 use crate::engine::EvalError;
 use model::Budget;
 use std::cell::{Cell, RefCell};
@@ -44,6 +45,28 @@ impl<'a> Meter<'a> {
         self.read.set(self.read.get() + samples);
         if let Some(count) = self.read_by_step.borrow_mut().get_mut(step) {
             *count += samples;
+        }
+    }
+
+    /// Counts what the windows of all steps, `samples` together, looked at.
+    pub(crate) fn count_spans(&self, spans: &[Span], samples: u64) {
+        if self.muted.get() > 0 {
+            return;
+        }
+        self.read.set(self.read.get() + samples);
+        for (count, span) in self.read_by_step.borrow_mut().iter_mut().zip(spans) {
+            *count += span.len() as u64;
+        }
+    }
+
+    /// Counts one sample for each step that has a value.
+    pub(crate) fn count_present(&self, floats: &[f64], samples: u64) {
+        if self.muted.get() > 0 {
+            return;
+        }
+        self.read.set(self.read.get() + samples);
+        for (count, value) in self.read_by_step.borrow_mut().iter_mut().zip(floats) {
+            *count += u64::from(is_present(*value));
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod classic;
 pub(crate) mod dates;
 pub(crate) mod extended;
 pub(crate) mod floats;
+pub(crate) mod frames;
 pub(crate) mod info;
 pub(crate) mod labelling;
 pub(crate) mod meter;

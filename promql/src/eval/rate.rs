@@ -61,13 +61,17 @@ struct Extrapolation {
 
 impl Extrapolation {
     fn new(window: &Window<'_>, times: &[i64]) -> Extrapolation {
-        let (first, last) = (times[0], times[times.len() - 1]);
+        Extrapolation::of((window.start, window.end), (times[0], times[times.len() - 1]), times.len())
+    }
+
+    /// Of `count` samples, the first and last of which are at these times.
+    fn of((start, end): (i64, i64), (first, last): (i64, i64), count: usize) -> Extrapolation {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let sampled = seconds(last - first);
-        let gaps = times.len() - 1;
+        let gaps = count - 1;
         Extrapolation {
-            to_start: seconds(first - window.start),
-            to_end: seconds(window.end - last),
+            to_start: seconds(first - start),
+            to_end: seconds(end - last),
             sampled,
             distance: if gaps > 0 { sampled / gaps as f64 } else { 0.0 },
         }
@@ -91,35 +95,57 @@ impl Extrapolation {
 
     fn factor(&self, kind: RateKind, window: &Window<'_>) -> f64 {
         let to_end = self.limited(self.to_end);
-        let mut factor = 1.0;
-        if self.sampled != 0.0 {
-            factor = (self.sampled + self.to_start + to_end) / self.sampled;
-        }
-        if kind == RateKind::Rate {
-            factor /= (window.end - window.start) as f64 / 1000.0;
-        }
-        factor
+        factor(kind, self.sampled, self.to_start, to_end, window.end - window.start)
     }
 }
 
-/// The function of a window of floats; `resets` are the positions of samples that fell below the one before.
+/// What to multiply a difference with; `length` of the window is in milliseconds, the rest in seconds.
 #[inline]
-pub(crate) fn float_rate(
-    kind: RateKind,
-    window: &Window<'_>,
-    resets: impl Iterator<Item = usize>,
-) -> Option<f64> {
-    let values = window.floats.values;
-    if values.len() < 2 {
-        return None;
+fn factor(kind: RateKind, sampled: f64, to_start: f64, to_end: f64, length: i64) -> f64 {
+    let mut factor = 1.0;
+    if sampled != 0.0 {
+        factor = (sampled + to_start + to_end) / sampled;
     }
-    let mut difference = values[values.len() - 1] - values[0];
-    for position in resets {
-        difference += values[position - 1];
+    if kind == RateKind::Rate {
+        factor /= length as f64 / 1000.0;
     }
-    let mut reach = Extrapolation::new(window, window.floats.times);
-    reach.limit_start(kind, values[0], difference);
-    Some(difference * reach.factor(kind, window))
+    factor
+}
+
+/// What times alone say of how far the samples of a window reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Reach {
+    to_start: f64,
+    to_end: f64,
+    sampled: f64,
+    /// Milliseconds.
+    length: i64,
+    /// The factor, unless the counter would begin below zero.
+    factor: f64,
+}
+
+impl Reach {
+    /// Of `count` samples in a window, the first and last of which are at these times, milliseconds.
+    pub(crate) fn new(kind: RateKind, window: (i64, i64), samples: (i64, i64), count: usize) -> Reach {
+        let reach = Extrapolation::of(window, samples, count);
+        let (to_start, to_end) = (reach.limited(reach.to_start), reach.limited(reach.to_end));
+        let (sampled, length) = (reach.sampled, window.1 - window.0);
+        Reach { to_start, to_end, sampled, length, factor: factor(kind, sampled, to_start, to_end, length) }
+    }
+
+    /// As [`Extrapolation::limit_start`] and [`Extrapolation::factor`], to the same bits.
+    #[inline]
+    pub(crate) fn factor(&self, kind: RateKind, first: f64, increase: f64) -> f64 {
+        // Where first / increase is 1 or more, zero lies farther back than the start: no need to divide.
+        let is_far = first >= increase && self.sampled >= self.to_start;
+        if kind.is_counter() && increase > 0.0 && first >= 0.0 && !is_far {
+            let to_zero = self.sampled * (first / increase);
+            if to_zero < self.to_start {
+                return factor(kind, self.sampled, to_zero, self.to_end, self.length);
+            }
+        }
+        self.factor
+    }
 }
 
 /// A start time that lies inside the window, before its first sample.

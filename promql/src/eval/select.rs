@@ -2,6 +2,7 @@
 
 use super::{
     Evaluator, Grid, Sink,
+    frames::advance,
     plan::{Node, Selector},
     series::reduce_to_stats,
     track::Track,
@@ -16,21 +17,24 @@ pub(crate) struct Cursor<'s> {
     samples: &'s Samples,
     /// Samples up to here are at or before the last reference.
     next: usize,
+    /// By how much the last step moved.
+    stride: usize,
     next_histogram: usize,
     lookback: i64,
 }
 
 impl<'s> Cursor<'s> {
     pub(crate) fn new(samples: &'s Samples, lookback: i64) -> Cursor<'s> {
-        Cursor { samples, next: 0, next_histogram: 0, lookback }
+        Cursor { samples, next: 0, stride: 0, next_histogram: 0, lookback }
     }
 
     /// The position of the newest sample at or before `reference`, unless it is too old or a stale marker.
+    #[inline]
     pub(crate) fn seek(&mut self, reference: i64) -> Option<usize> {
         let times = &self.samples.timestamps;
-        while self.next < times.len() && times[self.next] <= reference {
-            self.next += 1;
-        }
+        let next = advance(times, self.next, reference, self.stride);
+        self.stride = next - self.next;
+        self.next = next;
         let position = self.next.checked_sub(1)?;
         if times[position] <= reference.saturating_sub(self.lookback)
             || is_stale_nan(self.samples.floats[position])
@@ -107,9 +111,9 @@ impl Evaluator<'_> {
                     if let Some(position) = cursor.seek(selector.reference(grid.time(step))) {
                         track.floats[step] = samples.floats[position];
                         count += 1;
-                        self.meter.count_read(step, 1);
                     }
                 }
+                self.meter.count_present(&track.floats, count);
             } else {
                 for step in 0..grid.steps {
                     let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };

@@ -77,7 +77,7 @@ impl Columns {
     pub(crate) fn new(samples: Samples, with_starts: bool) -> Columns {
         let Samples { timestamps, floats, histograms, start_timestamps } = samples;
         let starts = if with_starts { start_timestamps } else { Vec::new() };
-        if histograms.is_empty() && !floats.iter().any(|value| is_stale_nan(*value)) {
+        if histograms.is_empty() && !has_stale(&floats) {
             let floats = Points { times: timestamps, values: floats, starts };
             return Columns { floats, histograms: Points::default() };
         }
@@ -99,6 +99,11 @@ impl Columns {
         }
         columns
     }
+}
+
+/// Whether there is a stale marker. Looks at chunks without a branch for each sample.
+fn has_stale(floats: &[f64]) -> bool {
+    floats.chunks(256).any(|chunk| chunk.iter().fold(false, |any, value| any | is_stale_nan(*value)))
 }
 
 /// Leaves of each histogram only what functions of count and sum need. Counter resets are detected before the

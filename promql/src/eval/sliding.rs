@@ -1,198 +1,228 @@
-//! What is carried from window to window of a series of floats, so that a step costs what enters and leaves, not what
-//! is inside.
+//! Functions of windows over a whole column of floats, at a cost of what enters and leaves each window, not of what is
+//! inside.
 
 use super::{
-    rate::{RateKind, float_rate},
-    series::Slice,
+    frames::{Frames, Span},
+    rate::RateKind,
     track::ABSENT,
-    window::Window,
-    window_func::WindowFunc,
 };
 use crate::kahan::Kahan;
 use std::collections::VecDeque;
 
-/// The ends of a window in a column: `first..next`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ends {
-    pub(crate) first: usize,
-    pub(crate) next: usize,
+/// Positions at which `differs(before, now)`, ascending.
+pub(crate) fn positions(values: &[f64], differs: impl Fn(f64, f64) -> bool) -> Vec<u32> {
+    const CHUNK: usize = 64;
+    let mut found = Vec::new();
+    for start in (1..values.len()).step_by(CHUNK) {
+        let end = (start + CHUNK).min(values.len());
+        let (before, now) = (&values[start - 1..end - 1], &values[start..end]);
+        // Most chunks have none: whether one has some is seen without a branch for each.
+        if before.iter().zip(now).fold(false, |any, (a, b)| any | differs(*a, *b)) {
+            let pairs = before.iter().zip(now).enumerate();
+            found.extend(pairs.filter(|(_, (a, b))| differs(**a, **b)).map(|(i, _)| (start + i) as u32));
+        }
+    }
+    found
 }
 
-impl Ends {
-    /// Moves on to `(start, end]`.
+/// Of ascending positions, those that lie in a window behind its first sample.
+struct Inside<'p> {
+    positions: &'p [u32],
+    first: usize,
+    next: usize,
+}
+
+impl<'p> Inside<'p> {
+    fn new(positions: &'p [u32]) -> Inside<'p> {
+        Inside { positions, first: 0, next: 0 }
+    }
+
     #[inline]
-    pub(crate) fn advance(&mut self, times: &[i64], start: i64, end: i64) {
-        while self.next < times.len() && times[self.next] <= end {
+    fn at(&mut self, span: Span) -> &'p [u32] {
+        let positions = self.positions;
+        while self.next < positions.len() && positions[self.next] < span.next {
             self.next += 1;
         }
-        while self.first < self.next && times[self.first] <= start {
+        while self.first < self.next && positions[self.first] <= span.first {
             self.first += 1;
         }
-    }
-
-    pub(crate) fn range(&self) -> std::ops::Range<usize> {
-        self.first..self.next
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.next - self.first
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first == self.next
+        &positions[self.first..self.next]
     }
 }
 
-/// State between windows. Positions are those in the series, not in the window.
-pub(crate) enum Sliding {
-    /// Nothing: every window is looked at as a whole.
-    None,
-    /// Positions at which a counter fell below the one before; of these, those behind the window's first sample.
-    Resets { positions: Vec<u32>, first: usize, next: usize, kind: RateKind },
-    /// Positions of samples that are better than all later ones, best first.
-    Extremes { queue: VecDeque<u32>, next: usize, largest: bool },
-    /// Sums of the window's older part, from each of its samples to its end; and the sum of the newer part.
-    Sums { tails: Vec<Kahan>, tails_first: usize, middle: usize, newer: Kahan, next: usize, averages: bool },
-}
-
-impl Sliding {
-    /// The state before the first window of `length`, windows being `interval` apart (both milliseconds).
-    pub(crate) fn new(func: WindowFunc, floats: &Slice<'_, f64>, length: i64, interval: i64) -> Sliding {
-        match func {
-            WindowFunc::Rate(kind) if floats.starts.is_empty() => {
-                let positions = if kind == RateKind::Delta {
-                    Vec::new()
-                } else {
-                    let pairs = floats.values.windows(2).enumerate();
-                    pairs.filter(|(_, pair)| pair[1] < pair[0]).map(|(index, _)| index as u32 + 1).collect()
-                };
-                Sliding::Resets { positions, first: 0, next: 0, kind }
-            }
-            WindowFunc::Max | WindowFunc::Min => {
-                Sliding::Extremes { queue: VecDeque::new(), next: 0, largest: func == WindowFunc::Max }
-            }
-            WindowFunc::Sum | WindowFunc::Avg if is_worth_sliding(floats, length, interval) => {
-                Sliding::Sums {
-                    tails: Vec::new(),
-                    tails_first: 0,
-                    middle: 0,
-                    newer: Kahan::default(),
-                    next: 0,
-                    averages: func == WindowFunc::Avg,
-                }
-            }
-            _ => Sliding::None,
+/// How many of the positions each window holds, its first sample left out.
+pub(crate) fn counts(positions: &[u32], frames: &Frames, out: &mut [f64]) {
+    let mut inside = Inside::new(positions);
+    for (span, out) in frames.spans.iter().zip(out) {
+        let count = inside.at(*span).len();
+        if !span.is_empty() {
+            *out = count as f64;
         }
     }
+}
 
-    /// The value of a window that is not empty, [`ABSENT`] if it has none; `None` if it has to be looked at as a
-    /// whole.
-    #[inline]
-    pub(crate) fn value(&mut self, ends: &Ends, window: &Window<'_>) -> Option<f64> {
-        let values = window.floats.values;
-        match self {
-            Sliding::None => None,
-            Sliding::Resets { positions, first, next, kind } => {
-                while *next < positions.len() && (positions[*next] as usize) < ends.next {
-                    *next += 1;
-                }
-                while *first < *next && positions[*first] as usize <= ends.first {
-                    *first += 1;
-                }
-                let resets = positions[*first..*next].iter().map(|position| *position as usize - ends.first);
-                Some(float_rate(*kind, window, resets).unwrap_or(ABSENT))
-            }
-            Sliding::Extremes { queue, next, largest } => {
-                *next = (*next).max(ends.first);
-                while queue.front().is_some_and(|position| (*position as usize) < ends.first) {
-                    queue.pop_front();
-                }
-                while *next < ends.next {
-                    let value = values[*next - ends.first];
-                    if !value.is_nan() {
-                        while queue.back().is_some_and(|position| {
-                            let kept = values[*position as usize - ends.first];
-                            if *largest { kept < value } else { kept > value }
-                        }) {
-                            queue.pop_back();
-                        }
-                        queue.push_back(*next as u32);
-                    }
-                    *next += 1;
-                }
-                Some(queue.front().map_or(f64::NAN, |position| values[*position as usize - ends.first]))
-            }
-            Sliding::Sums { tails, tails_first, middle, newer, next, averages } => {
-                if ends.first >= *middle {
-                    // The older part is used up: the whole window becomes it.
-                    tails.clear();
-                    let mut tail = Kahan::default();
-                    tails.extend(values.iter().rev().map(|value| {
-                        tail.add(*value);
-                        tail
-                    }));
-                    tails.reverse();
-                    (*tails_first, *middle, *next) = (ends.first, ends.next, ends.next);
-                    *newer = Kahan::default();
-                }
-                while *next < ends.next {
-                    newer.add(values[*next - ends.first]);
-                    *next += 1;
-                }
-                let mut sum = tails[ends.first - *tails_first];
-                sum.add(newer.sum);
-                if sum.sum.is_infinite() {
-                    return None; // an infinite value, or too large a sum for an average
-                }
-                sum.lost += newer.lost;
-                let count = values.len() as f64;
-                Some(if *averages { sum.sum / count + sum.lost / count } else { sum.total() })
+/// `rate` and its sisters.
+pub(crate) fn rates(kind: RateKind, values: &[f64], frames: &Frames, out: &mut [f64]) {
+    let resets = if kind.is_counter() { positions(values, |before, now| now < before) } else { Vec::new() };
+    let mut inside = Inside::new(&resets);
+    for ((span, reach), out) in frames.spans.iter().zip(&frames.reach_of).zip(out) {
+        if span.len() < 2 {
+            continue;
+        }
+        let (first, last) = (values[span.first as usize], values[span.next as usize - 1]);
+        let mut increase = last - first;
+        if !resets.is_empty() {
+            for position in inside.at(*span) {
+                increase += values[*position as usize - 1];
             }
         }
+        *out = increase * frames.reaches[*reach as usize].factor(kind, first, increase);
+    }
+}
+
+/// The largest or smallest value of each window, NaN only if there is nothing else.
+pub(crate) fn extremes(values: &[f64], frames: &Frames, largest: bool, out: &mut [f64]) {
+    // Positions of values that are better than all later ones, best first.
+    let mut queue: VecDeque<u32> = VecDeque::new();
+    let mut next = 0_u32;
+    for (span, out) in frames.spans.iter().zip(out) {
+        next = next.max(span.first);
+        while queue.front().is_some_and(|position| *position < span.first) {
+            queue.pop_front();
+        }
+        while next < span.next {
+            let value = values[next as usize];
+            if !value.is_nan() {
+                while queue.back().is_some_and(|position| {
+                    let kept = values[*position as usize];
+                    if largest { kept < value } else { kept > value }
+                }) {
+                    queue.pop_back();
+                }
+                queue.push_back(next);
+            }
+            next += 1;
+        }
+        if !span.is_empty() {
+            *out = queue.front().map_or(f64::NAN, |position| values[*position as usize]);
+        }
+    }
+}
+
+/// The compensated sum or the average of each window. A window whose sum is infinite stays [`ABSENT`]: it has to be
+/// looked at as a whole.
+///
+/// A window is an older part, of which the sums from each sample to its end are known, and a newer one, of which the
+/// sum is: nothing is ever taken away, so a huge value that has left leaves no trace.
+pub(crate) fn sums(values: &[f64], frames: &Frames, averages: bool, out: &mut [f64]) {
+    let mut tails: Vec<Kahan> = Vec::new();
+    let (mut tails_first, mut middle, mut next) = (0_u32, 0_u32, 0_u32);
+    let mut newer = Kahan::default();
+    for (span, out) in frames.spans.iter().zip(out) {
+        if span.is_empty() {
+            continue;
+        }
+        if span.first >= middle {
+            // The older part is used up: the whole window becomes it.
+            tails.clear();
+            let mut tail = Kahan::default();
+            tails.extend(values[span.range()].iter().rev().map(|value| {
+                tail.add(*value);
+                tail
+            }));
+            tails.reverse();
+            (tails_first, middle, next) = (span.first, span.next, span.next);
+            newer = Kahan::default();
+        }
+        while next < span.next {
+            newer.add(values[next as usize]);
+            next += 1;
+        }
+        let mut sum = tails[(span.first - tails_first) as usize];
+        sum.add(newer.sum);
+        if sum.sum.is_infinite() {
+            continue; // an infinite value, or too large a sum for an average
+        }
+        sum.lost += newer.lost;
+        let count = span.len() as f64;
+        let value = if averages { sum.sum / count + sum.lost / count } else { sum.total() };
+        debug_assert!(value.to_bits() != ABSENT.to_bits(), "arithmetic makes no marks");
+        *out = value;
     }
 }
 
 /// Whether windows are long and overlap much: else adding up each is as fast, and to the last bit what Prometheus
 /// does.
-fn is_worth_sliding(floats: &Slice<'_, f64>, length: i64, interval: i64) -> bool {
-    let (Some(first), Some(last)) = (floats.times.first(), floats.times.last()) else { return false };
-    let distance = (last - first) / (floats.len() as i64);
+pub(crate) fn is_worth_sliding(times: &[i64], length: i64, interval: i64) -> bool {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return false };
+    let distance = (last - first) / (times.len() as i64);
     length / distance.max(1) > 16 && length / 4 > interval
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::frames::{FrameCache, Layout};
+    use crate::eval::meter::Meter;
+    use model::{Budget, Clock, TimestampMs};
+    use proptest::prelude::*;
+    use std::{sync::Arc, time::Duration};
 
-    fn sums(values: &[f64], length: usize) -> Vec<f64> {
+    #[derive(Debug)]
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    /// Runs a kernel over windows of `length` samples at every sample.
+    fn over(values: &[f64], length: usize, kernel: impl Fn(&Frames, &mut [f64])) -> Vec<f64> {
         let times: Vec<i64> = (1..=values.len() as i64).collect();
-        let all = Slice { times: &times, values, starts: &[] };
-        let none = Slice { times: &[], values: &[], starts: &[] };
-        let mut state = Sliding::Sums {
-            tails: Vec::new(),
-            tails_first: 0,
-            middle: 0,
-            newer: Kahan::default(),
-            next: 0,
-            averages: false,
-        };
-        let mut ends = Ends::default();
-        let window = |end: i64| {
-            ends.advance(&times, end - length as i64, end);
-            let floats = all.part(ends.range());
-            let window = Window { floats, histograms: none, start: 0, end, time: end };
-            state.value(&ends, &window).unwrap_or(f64::NAN)
-        };
-        (1..=values.len() as i64).map(window).collect()
+        let budget = Budget::new(Arc::new(Still), Duration::from_secs(1), u64::MAX);
+        let meter = Meter::new(&budget, u64::MAX);
+        let mut cache = FrameCache::new(&meter);
+        let layout = Layout { length: length as i64, rate: None };
+        let frames = cache.get(&times, layout, times.len(), &|step| times[step]).unwrap();
+        let mut out = vec![ABSENT; times.len()];
+        kernel(frames, &mut out);
+        out
+    }
+
+    fn sums_of(values: &[f64], length: usize) -> Vec<f64> {
+        over(values, length, |frames, out| sums(values, frames, false, out))
     }
 
     #[test]
     fn sliding_sums_are_the_sums_of_the_windows() {
-        assert_eq!(sums(&[1.0, 2.0, 3.0, 4.0, 5.0], 3), [1.0, 3.0, 6.0, 9.0, 12.0]);
+        assert_eq!(sums_of(&[1.0, 2.0, 3.0, 4.0, 5.0], 3), [1.0, 3.0, 6.0, 9.0, 12.0]);
     }
 
     #[test]
     fn a_huge_value_that_has_left_leaves_no_trace() {
-        assert_eq!(sums(&[1e100, 1.0, -1e100, 1.0, 2.0, 3.0], 3)[2..], [1.0, -1e100, 3.0 - 1e100, 6.0]);
+        assert_eq!(sums_of(&[1e100, 1.0, -1e100, 1.0, 2.0, 3.0], 3)[2..], [1.0, -1e100, 3.0 - 1e100, 6.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_give_what_each_window_alone_gives(
+            values in proptest::collection::vec(prop_oneof![(-3_i32..3).prop_map(f64::from), Just(f64::NAN)], 1..200),
+            length in 1_usize..40,
+        ) {
+            let window = |at: usize| &values[(at + 1).saturating_sub(length)..=at];
+            let falls = positions(&values, |before, now| now < before);
+            let counted = over(&values, length, |frames, out| counts(&falls, frames, out));
+            let best = over(&values, length, |frames, out| extremes(&values, frames, true, out));
+            for at in 0..values.len() {
+                let fallen = window(at).windows(2).filter(|pair| pair[1] < pair[0]).count();
+                prop_assert_eq!(counted[at], fallen as f64);
+                let largest = window(at).iter().copied().filter(|v| !v.is_nan()).fold(f64::NAN, f64::max);
+                prop_assert!(best[at] == largest || (best[at].is_nan() && largest.is_nan()));
+            }
+        }
     }
 }

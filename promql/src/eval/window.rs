@@ -7,12 +7,13 @@
 use super::{
     Evaluator, Grid, Sink,
     floats::{double_exponential_smoothing, float_value},
+    frames::{Ends, FrameCache, Layout},
     plan::{Call, Kind, Range, Subquery},
     rate::{RateKind, linear_regression},
     scalar::Column,
     series::{Columns, Slice},
-    sliding::{Ends, Sliding},
-    track::{Matrix, Out, Track, is_float},
+    sliding,
+    track::{ABSENT, Matrix, Out, Track, is_float, is_present},
     window_func::WindowFunc,
 };
 use crate::annotations::{Operation, Position};
@@ -131,10 +132,15 @@ impl Evaluator<'_> {
             RangeMode::Smoothed => (self.lookback, self.lookback),
         };
         let reference = |step: usize| range.selector.reference(grid.time(step));
+        let mut frames = FrameCache::new(self.meter);
         self.select(&range.selector, grid, range.length.saturating_add(before), after, |series| {
             let Series { labels, samples } = series;
             let columns = Columns::new(samples, with_starts);
-            let track = self.over_series(frame, labels, false, &columns, grid, (before, after), reference)?;
+            let track = if columns.histograms.values.is_empty() && frame.mode == RangeMode::Plain {
+                self.over_floats(frame, labels, false, &columns, grid, &mut frames, reference)?
+            } else {
+                self.over_series(frame, labels, false, &columns, grid, (before, after), reference)?
+            };
             match track {
                 Some(track) => sink(track),
                 None => Ok(()),
@@ -174,11 +180,16 @@ impl Evaluator<'_> {
     ) -> Result<(), EvalError> {
         let (inner, matrix) = self.subquery(subquery, grid)?;
         let reference = |step: usize| subquery.reference(grid.time(step));
+        let mut frames = FrameCache::new(self.meter);
         for track in matrix.tracks {
             self.check()?;
             let columns = track_columns(&track, &inner);
-            let done =
-                self.over_series(frame, track.labels, track.drop_name, &columns, grid, (0, 0), reference)?;
+            let (labels, dropped) = (track.labels, track.drop_name);
+            let done = if columns.histograms.values.is_empty() {
+                self.over_floats(frame, labels, dropped, &columns, grid, &mut frames, reference)?
+            } else {
+                self.over_series(frame, labels, dropped, &columns, grid, (0, 0), reference)?
+            };
             if let Some(track) = done {
                 sink(track)?;
             }
@@ -186,7 +197,104 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// One series; `None` if no step has a value.
+    /// One series of floats in plain windows; `None` if no step has a value.
+    #[expect(clippy::too_many_arguments, reason = "two callers, which differ in exactly these")]
+    fn over_floats(
+        &self,
+        frame: &Frame,
+        labels: Labels,
+        dropped: bool,
+        columns: &Columns,
+        grid: &Grid,
+        frames: &mut FrameCache<'_>,
+        reference: impl Fn(usize) -> i64,
+    ) -> Result<Option<Track>, EvalError> {
+        let floats = columns.floats.all();
+        let (times, values, func) = (floats.times, floats.values, frame.func);
+        let plain = floats.starts.is_empty();
+        let rate = match func {
+            WindowFunc::Rate(kind) => Some(kind), // for all series alike: they share what is found
+            _ => None,
+        };
+        let layout = Layout { length: frame.length, rate };
+        let frames = frames.get(times, layout, grid.steps, &reference)?;
+        if frames.samples == 0 {
+            return Ok(None);
+        }
+        self.meter.count_spans(&frames.spans, frames.samples);
+        self.meter.would_hold(frames.widest)?;
+        let mut out = vec![ABSENT; grid.steps];
+        // Whether windows that are still without a value have to be looked at as a whole.
+        let mut whole = false;
+        match func {
+            WindowFunc::Rate(kind) if plain => sliding::rates(kind, values, frames, &mut out),
+            WindowFunc::Resets if plain => {
+                let falls = sliding::positions(values, |before, now| now < before);
+                sliding::counts(&falls, frames, &mut out);
+            }
+            WindowFunc::Changes => {
+                let changed = |before: f64, now: f64| before != now && !(before.is_nan() && now.is_nan());
+                sliding::counts(&sliding::positions(values, changed), frames, &mut out);
+            }
+            WindowFunc::Max | WindowFunc::Min => {
+                sliding::extremes(values, frames, func == WindowFunc::Max, &mut out);
+            }
+            WindowFunc::Sum | WindowFunc::Avg
+                if sliding::is_worth_sliding(times, frame.length, grid.interval) =>
+            {
+                sliding::sums(values, frames, func == WindowFunc::Avg, &mut out);
+                whole = true;
+            }
+            _ => whole = true,
+        }
+        if whole {
+            let mut call = WindowCall {
+                func,
+                mode: frame.mode,
+                at: frame.at,
+                first_at: frame.first_at,
+                metric: &labels,
+                params: [f64::NAN; 2],
+            };
+            for (step, span) in frames.spans.iter().enumerate() {
+                if span.is_empty() || is_present(out[step]) {
+                    continue;
+                }
+                for (param, column) in call.params.iter_mut().zip(&frame.params) {
+                    *param = column.get(step);
+                }
+                let end = reference(step);
+                let window = Window {
+                    floats: floats.part(span.range()),
+                    histograms: columns.histograms.all(),
+                    start: end.saturating_sub(frame.length),
+                    end,
+                    time: grid.time(step),
+                };
+                if let Out::Float(value) = self.over_window(&call, &window)? {
+                    out[step] = value;
+                }
+            }
+        }
+        Ok(self.windowed(frame, Track::of_floats(labels, out), dropped))
+    }
+
+    /// What becomes of the series of a call's results; `None` if no step has a value.
+    fn windowed(&self, frame: &Frame, mut track: Track, dropped: bool) -> Option<Track> {
+        if !track.has_points() {
+            return None;
+        }
+        if matches!(frame.func, WindowFunc::Rate(RateKind::Rate | RateKind::Increase)) {
+            self.note_counter_name(&track, frame.first_at);
+        }
+        track.drop_name = dropped;
+        if !frame.func.keeps_name() || dropped {
+            self.drop_name(&mut track);
+        }
+        Some(track)
+    }
+
+    /// One series of any kind; `None` if no step has a value.
     #[expect(clippy::too_many_arguments, reason = "two callers, which differ in exactly these")]
     fn over_series(
         &self,
@@ -210,9 +318,6 @@ impl Evaluator<'_> {
             metric: &labels,
             params: [f64::NAN; 2],
         };
-        let fast = histograms.is_empty() && frame.mode == RangeMode::Plain;
-        let mut sliding =
-            if fast { Sliding::new(frame.func, &floats, frame.length, grid.interval) } else { Sliding::None };
         let mut widest = 0;
         for step in 0..grid.steps {
             let end = reference(step);
@@ -242,24 +347,10 @@ impl Evaluator<'_> {
                 end,
                 time: grid.time(step),
             };
-            if let Some(value) = sliding.value(&ends, &window) {
-                track.floats[step] = value;
-            } else {
-                track.set(step, self.over_window(&call, &window)?);
-            }
+            track.set(step, self.over_window(&call, &window)?);
         }
         self.meter.would_hold(widest)?;
-        if !track.has_points() {
-            return Ok(None);
-        }
-        if matches!(frame.func, WindowFunc::Rate(RateKind::Rate | RateKind::Increase)) {
-            self.note_counter_name(&track, frame.first_at);
-        }
-        track.drop_name = dropped;
-        if !frame.func.keeps_name() || dropped {
-            self.drop_name(&mut track);
-        }
-        Ok(Some(track))
+        Ok(self.windowed(frame, track, dropped))
     }
 
     fn note_counter_name(&self, track: &Track, at: Position) {
