@@ -10,7 +10,7 @@ use model::{
 use std::{path::Path, sync::Arc, time::Duration};
 use storage::{
     kv::MemDisk,
-    shard::{DataCommand, DataResponse, DataShard, RowEncoder, SegmentBuilder},
+    shard::{COMMAND_BYTES_MAX, DataCommand, DataResponse, DataShard, RowEncoder, SegmentBuilder},
 };
 
 const TARGETS: usize = 100;
@@ -113,7 +113,7 @@ impl Feed {
             let before = ProcessClock.monotonic();
             let mut builder = SegmentBuilder::new(timestamp, Some(Term(1)));
             for row in &rows {
-                builder.push(&mut self.encoder, &self.shard, row).expect("a row fits");
+                builder.push(&mut self.encoder, &self.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
             }
             let command = builder.finish();
             self.encode += ProcessClock.monotonic() - before;
@@ -177,15 +177,15 @@ fn main() {
     };
     println!("checkpoint of 48 M samples: {} ms", checkpoint(&mut feed, 480 * STEP_MS).as_millis());
     (481..=600).for_each(|step| feed.step(step));
-    let mut merging = checkpoint(&mut feed, 8_400_000);
-    for _ in 0..TARGETS {
-        merging += checkpoint(&mut feed, 8_400_000);
-    }
+    checkpoint(&mut feed, 8_400_000);
+    let before = ProcessClock.monotonic();
+    while feed.shard.pack(TimestampMs(8_400_000)).expect("memory takes it") {}
+    let packing = ProcessClock.monotonic() - before;
     let stats = feed.shard.stats(0);
     println!(
-        "merged to two hours: {:.3} B/sample; {} ms for all, checkpoints included",
+        "packed to two hours: {:.3} B/sample; {} ms for all",
         stats.chunk_bytes as f64 / stats.samples as f64,
-        merging.as_millis()
+        packing.as_millis()
     );
     let view = feed.shard.view();
     let budget = Budget::new(Arc::new(ProcessClock), Duration::from_secs(600), 8 << 30);

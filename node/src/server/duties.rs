@@ -27,8 +27,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long outcomes are collected into one entry.
-const BATCH_AGE_MAX: Duration = Duration::from_millis(100);
+/// Outcomes are collected into one entry for this part of the shortest scrape interval, within bounds: an entry costs
+/// as much as thousands of samples, and what is scraped rarely need not be there at once.
+const BATCH_SHARE: u32 = 10;
+const BATCH_AGE_MIN: Duration = Duration::from_millis(100);
+const BATCH_AGE_MAX: Duration = Duration::from_millis(500);
 /// A segment is proposed before its time when about so many samples wait.
 const BATCH_SAMPLES_MAX: usize = 100_000;
 /// Rows that wait at most while entries cannot be committed; the oldest become missed slots.
@@ -63,6 +66,11 @@ impl Default for Draining {
 }
 
 impl Draining {
+    /// Whether nothing new is to be begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Begins nothing more; returns when what is under way is committed.
     pub(crate) async fn drain(&self) {
         self.draining.send_replace(true);
@@ -92,7 +100,7 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
     let (Some(mut status), Some(replica)) = (node.raft.watch(shard), node.shard(shard)) else { return };
     loop {
         let Ok(term) = status.wait_for(|status| status.ready).await.map(|status| status.term) else { return };
-        if *node.draining.draining.borrow() {
+        if node.draining.is_draining() {
             return;
         }
         tracing::info!(%shard, %term, "leading");
@@ -103,7 +111,7 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
         }
         node.set_scraper(shard, None);
         tracing::info!(%shard, %term, "no longer leading");
-        if *node.draining.draining.borrow() {
+        if node.draining.is_draining() {
             return;
         }
     }
@@ -138,10 +146,15 @@ impl Batch {
         self.rows.extend(rows);
     }
 
-    /// When it is to be proposed.
-    fn due(&self) -> Option<Duration> {
+    /// When it is to be proposed: at the next multiple of `age` on the monotonic clock, so that the shards led here
+    /// propose at once and share messages and syncs.
+    fn due(&self, age: Duration) -> Option<Duration> {
         let since = self.since?;
-        Some(if self.samples >= BATCH_SAMPLES_MAX { since } else { since + BATCH_AGE_MAX })
+        if self.samples >= BATCH_SAMPLES_MAX {
+            return Some(since);
+        }
+        let ticks = since.as_nanos() / age.as_nanos() + 1;
+        Some(Duration::from_nanos(u64::try_from(ticks * age.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -175,6 +188,7 @@ impl Duties {
         self.node.set_scraper(self.shard, Some(scraper.clone()));
         let mut plan = self.node.plan.subscribe();
         let mut targets = self.take_targets(&scraper, &mut plan).await;
+        let mut age = batch_age(&targets);
         let mut draining = self.node.draining.draining.subscribe();
         let mut drained = false;
         let mut batch = Batch::default();
@@ -194,14 +208,14 @@ impl Duties {
                 missed = later;
                 self.record_missed(ready).await;
             }
-            if !under_way && batch.due().is_some_and(|due| due <= now || drained) {
+            if !under_way && batch.due(age).is_some_and(|due| due <= now || drained) {
                 under_way = self.propose(&mut batch, &mut missed, &mut encoder, &settle);
             }
             if drained && !under_way && batch.rows.is_empty() && missed.is_empty() {
                 drop(busy);
                 return std::future::pending().await; // the leadership is handed over now
             }
-            let next = [batch.due().filter(|_| !under_way), Some(upkeep.next)].into_iter().flatten().min();
+            let next = [batch.due(age).filter(|_| !under_way), Some(upkeep.next)].into_iter().flatten().min();
             let patience = next.map_or(UPKEEP_INTERVAL, |next| next.saturating_sub(now));
             tokio::select! {
                 output = outputs.recv(), if !drained => match output {
@@ -219,6 +233,7 @@ impl Duties {
                 }
                 changed = plan.changed() => if changed.is_ok() {
                     targets = self.take_targets(&scraper, &mut plan).await;
+                    age = batch_age(&targets);
                     // A source that has ended does not live again by a row that waited.
                     batch.rows.retain(|row| targets.contains_key(&row.source));
                 },
@@ -318,6 +333,7 @@ impl Duties {
         settle: &mpsc::Sender<Settled>,
     ) -> bool {
         let mut segment = SegmentBuilder::new(self.node.ports.clock.now(), Some(self.term));
+        let bytes_max = self.node.command_bytes_max();
         let mut rows: Vec<Row> = Vec::new();
         let mut held = VecDeque::new();
         while let Some(row) = batch.rows.pop_front() {
@@ -325,11 +341,8 @@ impl Duties {
                 held.push_back(row);
                 continue;
             }
-            let before = segment.bytes();
-            let pushed = segment.push(encoder, &self.replica, &row);
-            let alone = rows.is_empty() && segment.bytes() - before + 64 > self.node.command_bytes_max();
-            match pushed {
-                Ok(Pushed::At(_)) if !alone => {
+            match segment.push(encoder, &self.replica, &row, bytes_max) {
+                Ok(Pushed::At(_)) => {
                     batch.samples -= row.cells.len().min(batch.samples);
                     rows.push(row);
                 }
@@ -337,14 +350,10 @@ impl Duties {
                     batch.rows.push_front(row);
                     break;
                 }
-                Ok(Pushed::At(_)) | Err(_) => {
+                Err(error) => {
                     batch.samples -= row.cells.len().min(batch.samples);
-                    let max = self.node.command_bytes_max();
-                    tracing::warn!(shard = %self.shard, source = ?row.source, max, "scrape too large for an entry, left out; scrape less at once");
+                    tracing::warn!(shard = %self.shard, source = ?row.source, %error, "scrape left out");
                     missed.extend(self.lost_slot(&row, "scrape too large for an entry of the log"));
-                    if alone {
-                        segment = SegmentBuilder::new(self.node.ports.clock.now(), Some(self.term));
-                    }
                 }
             }
         }
@@ -503,6 +512,12 @@ impl Duties {
     }
 }
 
+/// How long outcomes wait for others at most.
+fn batch_age(targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>) -> Duration {
+    let shortest = targets.values().map(|target| target.interval.0).min().unwrap_or(0);
+    (Duration::from_millis(shortest) / BATCH_SHARE).clamp(BATCH_AGE_MIN, BATCH_AGE_MAX)
+}
+
 /// Waits until the node drains; its guard does not outlive the wait.
 async fn wait_until(draining: &mut watch::Receiver<bool>) {
     let _never_closed = draining.wait_for(|draining| *draining).await.is_ok();
@@ -549,4 +564,25 @@ fn settings(node: &Node, plan: &super::TargetPlan) -> ShardSettings {
 pub(crate) fn jobs(plan: &super::TargetPlan) -> BTreeSet<String> {
     let configs = plan.config.iter().flat_map(|config| &config.scrape_configs);
     configs.map(|scrape| scrape.job_name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_all_shards_are_due_at_the_same_ticks() {
+        let age = Duration::from_millis(500);
+        let due = |since: u64| {
+            let batch = Batch { since: Some(Duration::from_millis(since)), ..Batch::default() };
+            batch.due(age).expect("something waits")
+        };
+        assert_eq!(due(10_001), Duration::from_millis(10_500));
+        assert_eq!(due(10_499), Duration::from_millis(10_500));
+        assert_eq!(due(10_500), Duration::from_millis(11_000));
+        assert_eq!(Batch::default().due(age), None);
+        let since = Some(Duration::from_millis(10_001));
+        let full = Batch { since, samples: BATCH_SAMPLES_MAX, ..Batch::default() };
+        assert_eq!(full.due(age), since);
+    }
 }

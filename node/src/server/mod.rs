@@ -20,6 +20,7 @@ mod join;
 mod lifecycle;
 mod members;
 mod metrics;
+mod packing;
 mod plan;
 mod propose;
 mod targets;
@@ -249,6 +250,7 @@ impl Node {
             self.spawn("members", members::run(self.clone(), shard));
         }
         self.spawn("members", members::run(self.clone(), ShardId::META));
+        self.spawn("packing", packing::run(self.clone()));
         self.health.shards_open();
         Ok(())
     }

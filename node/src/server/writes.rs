@@ -123,6 +123,7 @@ impl Writes {
     async fn write_shard(&self, shard: ShardId, mut rows: Vec<Row>) -> Result<Vec<RowResult>, String> {
         let replica =
             self.node.shard(shard).ok_or_else(|| format!("shard {shard} is not open on this node yet"))?;
+        let bytes_max = self.node.command_bytes_max();
         let mut done = Vec::with_capacity(rows.len());
         for _ in 0..ENCODINGS_MAX {
             let mut segments: Vec<(SegmentBuilder, Vec<Row>)> = Vec::new();
@@ -136,23 +137,15 @@ impl Writes {
                             segments.push(new());
                         }
                         let (segment, held) = segments.last_mut().expect("one was just pushed");
-                        let alone = held.is_empty();
-                        let pushed = segment.push(&mut encoder, &replica, &row);
-                        let too_long = alone && segment.bytes() + 64 > self.node.command_bytes_max();
-                        match pushed.unwrap_or(Pushed::At(0)) {
-                            Pushed::At(_) if too_long || segment.rows() == held.len() => {
-                                done.push(too_large(&row));
-                                if too_long {
-                                    *segment = new().0;
-                                }
-                                break;
+                        match segment.push(&mut encoder, &replica, &row, bytes_max) {
+                            Ok(Pushed::At(_)) => held.push(row),
+                            Ok(Pushed::Full) => {
+                                segments.push(new());
+                                continue;
                             }
-                            Pushed::At(_) => {
-                                held.push(row);
-                                break;
-                            }
-                            Pushed::Full => segments.push(new()),
+                            Err(_) => done.push(too_large(&row)),
                         }
+                        break;
                     }
                 }
             }

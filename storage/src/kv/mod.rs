@@ -37,14 +37,11 @@ pub enum Family {
     Series,
     /// Sealed windows and two-hour chunks, partition first. Not compressed again.
     Chunks,
-    /// Old days, 64 series in one value. Compressed by their own format.
-    Bundles,
 }
 
 impl Family {
     /// All families; an engine opens every one of them.
-    pub const ALL: [Family; 5] =
-        [Family::Meta, Family::State, Family::Series, Family::Chunks, Family::Bundles];
+    pub const ALL: [Family; 4] = [Family::Meta, Family::State, Family::Series, Family::Chunks];
 
     /// The name on disk.
     #[must_use]
@@ -54,7 +51,6 @@ impl Family {
             Family::State => "state",
             Family::Series => "series",
             Family::Chunks => "chunks",
-            Family::Bundles => "bundles",
         }
     }
 
@@ -228,6 +224,13 @@ pub trait Kv: KvRead {
     /// # Errors
     /// If the disk fails.
     fn drop_range(&self, family: Family, range: &KeyRange) -> Result<(), KvError>;
+
+    /// Gives the space back that replaced and removed pairs of a range still take, now instead of some day. It may
+    /// take long, and changes nothing that can be read.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    fn compact(&self, family: Family, range: &KeyRange) -> Result<(), KvError>;
 
     /// Writes a copy of everything written so far to the new directory `dir`, sharing files (hard links) where
     /// it can. `dir` must not exist; its parent must. Opens like any other store.

@@ -14,9 +14,9 @@ use super::{
 };
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIteratorWithThreadMode, FlushOptions, IngestExternalFileOptions, LogLevel, Options, ReadOptions,
-    Snapshot, SstFileWriter, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    DBRawIteratorWithThreadMode, FlushOptions, InfoLogger, IngestExternalFileOptions, LogLevel, Options,
+    ReadOptions, Snapshot, SstFileWriter, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
 };
 use std::{
     collections::BTreeMap,
@@ -91,14 +91,13 @@ impl RocksEngine {
         options.set_skip_stats_update_on_db_open(true);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
-        options.set_log_level(LogLevel::Warn);
-        options.set_keep_log_file_num(2);
-        options.set_max_log_file_size(1 << 20);
+        // In the place of a file of its own, which would begin with 80 KB of settings at every start.
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, log_message));
         options
     }
 
     fn family_options(&self, family: Family) -> Options {
-        let large = matches!(family, Family::Chunks | Family::Bundles);
+        let large = family == Family::Chunks;
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&self.cache);
         blocks.set_bloom_filter(10.0, false);
@@ -111,7 +110,11 @@ impl RocksEngine {
         options.set_write_buffer_size(if large { 16 << 20 } else { 4 << 20 });
         options.set_max_write_buffer_number(3);
         options.set_target_file_size_base(32 << 20);
-        options.set_compression_type(if large { DBCompressionType::None } else { DBCompressionType::Lz4 });
+        options.set_compression_type(match family {
+            Family::Chunks => DBCompressionType::None, // compressed already
+            Family::Series => DBCompressionType::Zstd, // written once, much alike
+            Family::Meta | Family::State => DBCompressionType::Lz4,
+        });
         options
     }
 
@@ -122,14 +125,40 @@ impl RocksEngine {
     pub fn open_store(&self, dir: &Path) -> Result<Arc<RocksKv>, KvError> {
         fs::create_dir_all(dir).map_err(|e| of_io("create store directory", dir, &e))?;
         remove_unfinished(dir)?;
-        let families = Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), self.family_options(f)));
-        let db = DB::open_cf_descriptors(&self.database_options(), dir, families).map_err(of_rocks)?;
+        let mut families: Vec<_> = Family::ALL
+            .iter()
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), self.family_options(*family)))
+            .collect();
+        // RocksDB opens all families of a database or none. The only other one there ever was stayed empty.
+        if self.exists(dir) {
+            let stored = DB::list_cf(&self.database_options(), dir).map_err(of_rocks)?;
+            if stored.iter().any(|name| name == RETIRED_FAMILY) {
+                families.push(ColumnFamilyDescriptor::new(RETIRED_FAMILY, Options::default()));
+            }
+        }
+        let mut db = DB::open_cf_descriptors(&self.database_options(), dir, families).map_err(of_rocks)?;
+        if db.cf_handle(RETIRED_FAMILY).is_some() {
+            db.drop_cf(RETIRED_FAMILY).map_err(of_rocks)?;
+        }
         Ok(Arc::new(RocksKv {
             inner: Arc::new(Inner { db, views: Mutex::default(), closed: AtomicBool::new(false) }),
             ingest_options: Family::ALL.map(|family| self.family_options(family)),
             ingests: AtomicU64::new(0),
             dir: dir.to_owned(),
         }))
+    }
+}
+
+/// A family that stores of the first builds have, without a record in it.
+const RETIRED_FAMILY: &str = "bundles";
+
+/// What RocksDB has to say goes where everything else is said.
+fn log_message(level: LogLevel, text: &str) {
+    let text = text.trim_end();
+    match level {
+        LogLevel::Warn => tracing::warn!("rocksdb: {text}"),
+        LogLevel::Error | LogLevel::Fatal => tracing::error!("rocksdb: {text}"),
+        LogLevel::Debug | LogLevel::Info | LogLevel::Header => {}
     }
 }
 
@@ -488,6 +517,16 @@ impl Kv for RocksKv {
         self.inner.drop_files()
     }
 
+    fn compact(&self, family: Family, range: &KeyRange) -> Result<(), KvError> {
+        self.inner.check_open()?;
+        let mut options = CompactOptions::default();
+        // It may wait for others, they need not wait for it.
+        options.set_exclusive_manual_compaction(false);
+        let start = Some(&range.start[..]).filter(|start| !start.is_empty());
+        self.inner.db.compact_range_cf_opt(self.inner.family(family), start, range.end.as_deref(), &options);
+        Ok(())
+    }
+
     fn checkpoint_to(&self, dir: &Path) -> Result<(), KvError> {
         self.inner.check_open()?;
         let checkpoint = Checkpoint::new(&self.inner.db).map_err(of_rocks)?;
@@ -509,12 +548,6 @@ impl Kv for RocksKv {
 }
 
 impl RocksKv {
-    /// Moves everything to the last level.
-    #[cfg(test)]
-    pub(crate) fn compact(&self, family: Family) {
-        self.inner.db.compact_range_cf(self.inner.family(family), None::<&[u8]>, None::<&[u8]>);
-    }
-
     /// Waits until no compaction runs.
     #[cfg(test)]
     pub(crate) fn settle(&self) {

@@ -150,7 +150,7 @@ fn a_view_keeps_what_is_dropped_and_the_files_go_when_it_ends() {
         put(&*kv, Family::Chunks, &format!("p1/{i:05}"), &"x".repeat(1000));
     }
     kv.flush_sync().expect("flush");
-    kv.compact(Family::Chunks);
+    kv.compact(Family::Chunks, &KeyRange::all()).expect("compacts");
     let before = kv.approximate_bytes(Family::Chunks);
     let view = kv.snapshot();
     kv.drop_range(Family::Chunks, &KeyRange::prefix(b"p1/")).expect("drop");

@@ -32,6 +32,16 @@ pub(crate) fn read_column(bytes: &[u8], count: usize, into: &mut Vec<f64>) -> Re
     block::decode(bytes, count, into).map_err(|_| Malformed("column"))
 }
 
+/// Appends the timestamps of a chunk.
+pub(crate) fn put_timestamps(timestamps: &[i64], out: &mut Vec<u8>) {
+    block::encode_timestamps(timestamps, out);
+}
+
+/// Reads the `count` timestamps of a chunk.
+pub(crate) fn read_timestamps(bytes: &[u8], count: usize, into: &mut Vec<i64>) -> Result<(), Malformed> {
+    block::decode_timestamps(bytes, count, into).map_err(|_| Malformed("timestamps"))
+}
+
 /// Appends the histograms of a column.
 pub(crate) fn put_histograms(values: &[Value], encoder: &mut block::Encoder, out: &mut Vec<u8>) {
     histograms::encode(values, encoder, out);

@@ -9,9 +9,13 @@ use super::{
 };
 use crate::kv::{Family, KvError, KvRead};
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard},
 };
+
+/// Parts of the cache, each with a lock of its own: queries read side by side.
+const SHELVES: usize = 16;
 
 /// A chunk could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,47 +58,96 @@ impl Entry {
     }
 }
 
+/// A chunk and one of its groups; the head goes as [`HEAD`].
+type Key = (ChunkName, u32);
+const HEAD: u32 = u32::MAX;
+
+/// Hashes keys, which are numbers that nobody outside chooses: a multiplication each.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 ^= self.0 >> 32;
+    }
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number as u64);
+    }
+}
+
+fn hash_of(key: &Key) -> u64 {
+    let mut mixer = Mixer::default();
+    key.hash(&mut mixer);
+    mixer.finish()
+}
+
+type Entries = HashMap<Key, Entry, BuildHasherDefault<Mixer>>;
+
 /// Two generations: what is read moves to the young one; when that is full, the old one goes.
 #[derive(Debug, Default)]
-struct Generations {
-    young: BTreeMap<(ChunkName, u32), Entry>,
-    old: BTreeMap<(ChunkName, u32), Entry>,
+struct Shelf {
+    young: Entries,
+    old: Entries,
     young_bytes: usize,
+}
+
+impl Shelf {
+    fn get(&mut self, key: &Key, bytes_max: usize) -> Option<Entry> {
+        if let Some(entry) = self.young.get(key) {
+            return Some(entry.clone());
+        }
+        let entry = self.old.remove(key)?;
+        self.put(*key, entry.clone(), bytes_max);
+        Some(entry)
+    }
+
+    fn put(&mut self, key: Key, entry: Entry, bytes_max: usize) {
+        if self.young_bytes > bytes_max / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += entry.bytes();
+        self.young.insert(key, entry);
+    }
 }
 
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct ChunkCache {
-    generations: Mutex<Generations>,
-    bytes_max: usize,
+    shelves: [Mutex<Shelf>; SHELVES],
+    shelf_bytes_max: usize,
 }
 
 impl ChunkCache {
     pub(crate) fn new(bytes_max: usize) -> ChunkCache {
-        ChunkCache { generations: Mutex::default(), bytes_max }
+        ChunkCache { shelves: Default::default(), shelf_bytes_max: bytes_max / SHELVES }
     }
 
-    fn lookup(&self, key: &(ChunkName, u32)) -> Option<Entry> {
-        let mut generations = self.generations.lock().expect("no holder panics");
-        if let Some(entry) = generations.young.get(key) {
-            return Some(entry.clone());
-        }
-        let entry = generations.old.remove(key)?;
-        self.put(&mut generations, *key, entry.clone());
-        Some(entry)
+    fn shelf(&self, key: &Key) -> MutexGuard<'_, Shelf> {
+        // The map takes the low bits.
+        let at = (hash_of(key) >> 48) as usize % SHELVES;
+        self.shelves[at].lock().expect("no holder panics")
     }
 
-    fn put(&self, generations: &mut Generations, key: (ChunkName, u32), entry: Entry) {
-        if generations.young_bytes > self.bytes_max / 2 {
-            generations.old = std::mem::take(&mut generations.young);
-            generations.young_bytes = 0;
-        }
-        generations.young_bytes += entry.bytes();
-        generations.young.insert(key, entry);
+    fn lookup(&self, key: &Key) -> Option<Entry> {
+        self.shelf(key).get(key, self.shelf_bytes_max)
     }
 
-    fn insert(&self, key: (ChunkName, u32), entry: Entry) {
-        self.put(&mut self.generations.lock().expect("no holder panics"), key, entry);
+    fn insert(&self, key: Key, entry: Entry) {
+        self.shelf(&key).put(key, entry, self.shelf_bytes_max);
     }
 
     /// The head of a chunk.
@@ -102,7 +155,7 @@ impl ChunkCache {
         if let ChunkBody::Memory(chunk) = &chunk.body {
             return Ok(Arc::clone(&chunk.head));
         }
-        let key = (chunk.name, u32::MAX);
+        let key = (chunk.name, HEAD);
         if let Some(Entry::Head(head)) = self.lookup(&key) {
             return Ok(head);
         }
@@ -121,16 +174,16 @@ impl ChunkCache {
         chunk: &ChunkRef,
         group: usize,
     ) -> Result<Arc<Group>, ReadError> {
-        let open = |bytes| Group::open(bytes).map(Arc::new).map_err(|cause| damaged(&chunk.name, cause));
-        if let ChunkBody::Memory(body) = &chunk.body {
-            return open(body.groups.get(group).ok_or_else(|| missing(&chunk.name))?);
-        }
         let key = (chunk.name, group as u32);
         if let Some(Entry::Group(group)) = self.lookup(&key) {
             return Ok(group);
         }
-        let bytes = kv.get(Family::Chunks, &keys::chunk_group(&chunk.name, group))?;
-        let group = open(&bytes.ok_or_else(|| missing(&chunk.name))?)?;
+        let bytes = match &chunk.body {
+            ChunkBody::Memory(body) => body.groups.get(group).cloned(),
+            ChunkBody::Stored => kv.get(Family::Chunks, &keys::chunk_group(&chunk.name, group))?,
+        };
+        let bytes = bytes.ok_or_else(|| missing(&chunk.name))?;
+        let group = Group::open(&bytes).map(Arc::new).map_err(|cause| damaged(&chunk.name, cause))?;
         self.insert(key, Entry::Group(Arc::clone(&group)));
         Ok(group)
     }

@@ -375,7 +375,7 @@ pub(crate) fn read_windows(kv: &dyn KvRead, source: &Source) -> Result<Vec<Arc<W
         let first = key.get(14..16) == Some(&[0, 0]);
         let entry = found.entry((partition, late)).or_default();
         if first {
-            entry.0 = Some(ChunkHead::decode(&value).map_err(corrupt)?);
+            entry.0 = Some(ChunkHead::decode(&value, 0).map_err(corrupt)?);
         } else {
             entry.1.push(value);
         }

@@ -1,12 +1,12 @@
 //! Sealed windows: timestamps once, one compressed column per series, 64 series in a group.
 //!
 //! ```text
-//! head   ┌─────────┬───────┬──────────────────────────┬───────┬───────────────────────────────────┐
-//!        │ version │ rows n│ timestamps: first, deltas │ series│ series ids, ascending, as deltas │
-//!        └─────────┴───────┴──────────────────────────┴───────┴───────────────────────────────────┘
-//! group  ┌─────────┬───────────┬────────────────────────┬──────────┬──────────┬─ ─
-//!        │ version │ packing   │ length of each column  │ column 0 │ column 1 │        packing 1: zstd from here on
-//!        └─────────┴───────────┴────────────────────────┴──────────┴──────────┴─ ─
+//! head   ┌─────────┬────────┬────────────────────┬────────┬─────────────────────────┬────────┐
+//!        │ version │ rows n │ block of timestamps│ runs n │ gap, length of each run │ CRC32C │   runs of series ids
+//!        └─────────┴────────┴────────────────────┴────────┴─────────────────────────┴────────┘
+//! group  ┌─────────┬───────────┬────────────────────────┬──────────┬──────────┬─ ─┬────────┐
+//!        │ version │ packing   │ length of each column  │ column 0 │ column 1 │   │ CRC32C │   packing 1: zstd between
+//!        └─────────┴───────────┴────────────────────────┴──────────┴──────────┴─ ─┴────────┘   packing and checksum
 //! column ┌───────┬─────────────────────────────┬────────────┬─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ┐
 //!        │ flags │ bitmap of rows with a float │ PFOR block │ count, rows, histograms
 //!        └───────┴─────────────────────────────┴────────────┴─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ┘
@@ -14,6 +14,8 @@
 //!
 //! flags: bit 0 the bitmap is there (else every row has a float), bit 1 there is no float at all, bit 2 histograms
 //! follow.
+//!
+//! Version 1, which is still read, had no checksums, and a head had each timestamp and series id as a difference.
 
 use super::{
     blocks,
@@ -24,7 +26,15 @@ use bytes::Bytes;
 use model::Value;
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without checksums; heads spelled out.
+const VERSION_PLAIN: u8 = 1;
+/// Rows of a chunk at most: a merged one has no more ([`super::merge`]), a window far fewer.
+pub(crate) const ROWS_MAX: usize = 1 << 16;
+/// Series of a chunk at most: the keys of groups count no further.
+const SERIES_MAX: usize = GROUP << 16;
+/// zstd's level for groups that are merged: once per sample, so thoroughly.
+const SQUEEZE_LEVEL: i32 = 6;
 /// Series in one group.
 pub(crate) const GROUP: usize = 64;
 const PACKING_NONE: u8 = 0;
@@ -43,29 +53,77 @@ pub(crate) struct ChunkHead {
 }
 
 impl ChunkHead {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+    /// Appends the head with its checksum, which covers all of `out`.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
         out.put_u64(self.timestamps.len() as u64);
-        let (mut last, mut step) = (0_i64, 0_i64);
-        for timestamp in &self.timestamps {
-            let delta = timestamp.wrapping_sub(last);
-            out.put_i64(delta.wrapping_sub(step));
-            (last, step) = (*timestamp, delta);
-        }
-        out.put_u64(self.series.len() as u64);
-        let mut before = 0;
+        let mut block = Vec::with_capacity(32);
+        blocks::put_timestamps(&self.timestamps, &mut block);
+        out.put_bytes(&block);
+        let mut runs: Vec<(u32, u32)> = Vec::new();
         for id in &self.series {
-            out.put_u64(u64::from(id.wrapping_sub(before)));
-            before = *id;
+            match runs.last_mut() {
+                Some((first, len)) if *first + *len == *id => *len += 1,
+                _ => runs.push((*id, 1)),
+            }
         }
+        out.put_u64(runs.len() as u64);
+        let mut next = 0;
+        for (first, len) in runs {
+            out.put_u64(u64::from(first - next));
+            out.put_u64(u64::from(len));
+            next = first + len;
+        }
+        put_checksum(out);
+    }
+
+    /// The head alone, as the state of an open window has it.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        self.put(&mut out);
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<ChunkHead, Malformed> {
-        let mut reader = Reader::new(bytes);
-        if reader.byte()? != VERSION {
-            return Err(Malformed("chunk head: unknown version"));
+    /// Reads a head that `before` bytes of its record precede; the checksum covers them, too.
+    pub(crate) fn decode(record: &[u8], before: usize) -> Result<ChunkHead, Malformed> {
+        let version = record.get(before).ok_or(Malformed("chunk head: it ends early"))?;
+        let head = match *version {
+            VERSION => {
+                let checked = checked(record, "chunk head: checksum")?;
+                let body = checked.get(before + 1..).ok_or(Malformed("chunk head: it ends early"))?;
+                ChunkHead::read(&mut Reader::new(body))?
+            }
+            VERSION_PLAIN => ChunkHead::read_plain(&mut Reader::new(&record[before + 1..]))?,
+            _ => return Err(Malformed("chunk head: unknown version")),
+        };
+        if !head.timestamps.is_sorted_by(|a, b| a < b) || !head.series.is_sorted_by(|a, b| a < b) {
+            return Err(Malformed("chunk head: out of order"));
         }
+        Ok(head)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<ChunkHead, Malformed> {
+        let rows = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
+        if rows > ROWS_MAX {
+            return Err(Malformed("chunk head: too many rows"));
+        }
+        let mut timestamps = Vec::with_capacity(rows);
+        blocks::read_timestamps(reader.bytes()?, rows, &mut timestamps)?;
+        let mut series = Vec::new();
+        let mut next = 0_u32;
+        for _ in 0..reader.count()? {
+            let first = next.checked_add(reader.u32()?).ok_or(Malformed("chunk head: series id"))?;
+            let len = reader.u32()?;
+            next = first.checked_add(len).ok_or(Malformed("chunk head: series id"))?;
+            if series.len() + len as usize > SERIES_MAX {
+                return Err(Malformed("chunk head: too many series"));
+            }
+            series.extend(first..next);
+        }
+        Ok(ChunkHead { timestamps, series })
+    }
+
+    fn read_plain(reader: &mut Reader<'_>) -> Result<ChunkHead, Malformed> {
         let (mut last, mut step) = (0_i64, 0_i64);
         let mut timestamps = Vec::with_capacity(reader.clone().count()?);
         for _ in 0..reader.count()? {
@@ -79,11 +137,19 @@ impl ChunkHead {
             before = before.wrapping_add(reader.u32()?);
             series.push(before);
         }
-        if !timestamps.is_sorted_by(|a, b| a < b) || !series.is_sorted_by(|a, b| a < b) {
-            return Err(Malformed("chunk head: out of order"));
-        }
         Ok(ChunkHead { timestamps, series })
     }
+}
+
+fn put_checksum(out: &mut Vec<u8>) {
+    let sum = crc32c::crc32c(out);
+    out.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// The record without its checksum, which must be right.
+fn checked<'a>(record: &'a [u8], wrong: &'static str) -> Result<&'a [u8], Malformed> {
+    let (body, sum) = record.split_last_chunk::<4>().ok_or(Malformed(wrong))?;
+    if crc32c::crc32c(body) == u32::from_le_bytes(*sum) { Ok(body) } else { Err(Malformed(wrong)) }
 }
 
 /// The samples of one series in one chunk.
@@ -175,13 +241,15 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn open(bytes: &Bytes) -> Result<Group, Malformed> {
-        let (&[version, packing], packed) =
-            bytes.split_first_chunk::<2>().ok_or(Malformed("chunk group: it ends early"))?;
-        if version != VERSION {
-            return Err(Malformed("chunk group: unknown version"));
-        }
+        let end = match bytes.first() {
+            Some(&VERSION) => checked(bytes, "chunk group: checksum")?.len(),
+            Some(&VERSION_PLAIN) => bytes.len(),
+            _ => return Err(Malformed("chunk group: unknown version")),
+        };
+        let (&[_, packing], packed) =
+            bytes[..end].split_first_chunk::<2>().ok_or(Malformed("chunk group: it ends early"))?;
         let body = match packing {
-            PACKING_NONE => bytes.slice(2..),
+            PACKING_NONE => bytes.slice(2..end),
             PACKING_ZSTD => {
                 let mut reader = Reader::new(packed);
                 let len = usize::try_from(reader.u64()?).unwrap_or(usize::MAX);
@@ -212,12 +280,26 @@ impl Group {
         Ok(Group { body, ends })
     }
 
-    /// Reads the `i`th column of the group.
-    pub(crate) fn column(&self, i: usize, rows: usize, into: &mut Column) -> Result<(), Malformed> {
+    fn bytes_of(&self, i: usize) -> Result<&[u8], Malformed> {
         let (Some(from), Some(to)) = (self.ends.get(i), self.ends.get(i + 1)) else {
             return Err(Malformed("chunk group: no such column"));
         };
-        into.decode(&self.body[*from as usize..*to as usize], rows)
+        Ok(&self.body[*from as usize..*to as usize])
+    }
+
+    /// Reads the `i`th column of the group.
+    pub(crate) fn column(&self, i: usize, rows: usize, into: &mut Column) -> Result<(), Malformed> {
+        into.decode(self.bytes_of(i)?, rows)
+    }
+
+    /// Appends the values of the `i`th column if it has a float in each row and nothing else, as most have.
+    pub(crate) fn full_column(&self, i: usize, rows: usize, into: &mut Vec<f64>) -> Result<bool, Malformed> {
+        let mut reader = Reader::new(self.bytes_of(i)?);
+        if reader.byte()? != 0 {
+            return Ok(false);
+        }
+        blocks::read_column(reader.bytes()?, rows, into)?;
+        Ok(true)
     }
 
     /// Bytes held.
@@ -270,17 +352,19 @@ impl Chunk {
 }
 
 fn pack(body: &[u8], squeeze: bool) -> Bytes {
-    if squeeze && let Ok(squeezed) = zstd::bulk::compress(body, 3) {
+    if squeeze && let Ok(squeezed) = zstd::bulk::compress(body, SQUEEZE_LEVEL) {
         let mut out = vec![VERSION, PACKING_ZSTD];
         out.put_u64(body.len() as u64);
         if out.len() + squeezed.len() < body.len() {
             out.extend_from_slice(&squeezed);
+            put_checksum(&mut out);
             return out.into();
         }
     }
-    let mut out = Vec::with_capacity(body.len() + 2);
+    let mut out = Vec::with_capacity(body.len() + 6);
     out.extend_from_slice(&[VERSION, PACKING_NONE]);
     out.extend_from_slice(body);
+    put_checksum(&mut out);
     out.into()
 }
 
@@ -304,7 +388,7 @@ mod tests {
                 timestamps: (0..10).map(|i| i * 15_000 + i % 3).collect(),
                 series: (0..columns.len() as u32).map(|i| i * 2 + 7).collect(),
             };
-            prop_assert_eq!(&ChunkHead::decode(&head.encode()).unwrap(), &head);
+            prop_assert_eq!(&ChunkHead::decode(&head.encode(), 0).unwrap(), &head);
             let chunk = Chunk::build(head, squeeze, |i, column| {
                 *column = Column::default();
                 for (row, bits) in columns[i].iter().enumerate() {
@@ -331,11 +415,50 @@ mod tests {
         }
 
         #[test]
+        fn an_altered_byte_is_noticed(values in prop::collection::vec(any::<f64>(), 1..40), at: usize, bit in 0_u8..8, squeeze: bool) {
+            let rows = 0..values.len() as i64;
+            let head = ChunkHead { timestamps: rows.map(|i| i * 15_000).collect(), series: vec![3, 4, 9] };
+            let chunk = Chunk::build(head, squeeze, |_, column| {
+                *column = Column { float_rows: (0..values.len() as u32).collect(), floats: values.clone(), ..Column::default() };
+                Ok(())
+            }).unwrap();
+            for mut record in [chunk.head.encode(), chunk.groups[0].to_vec()] {
+                let at = at % record.len();
+                record[at] ^= 1_u8 << bit;
+                // The version byte alone may turn into another version.
+                prop_assert!(at == 0 || ChunkHead::decode(&record, 0).is_err());
+                prop_assert!(at == 0 || Group::open(&Bytes::from(record)).is_err());
+            }
+        }
+
+        #[test]
         fn no_bytes_make_reading_panic(bytes: Vec<u8>) {
-            let _ = ChunkHead::decode(&bytes);
+            let _ = ChunkHead::decode(&bytes, 0);
             if let Ok(group) = Group::open(&Bytes::from(bytes)) {
                 let _ = group.column(0, 5, &mut Column::default());
             }
         }
+    }
+
+    #[test]
+    fn the_first_version_is_still_read() {
+        // Rows 1000, 16000, 31007 and series 7, 9: differences of differences, and differences.
+        let mut head = vec![VERSION_PLAIN, 3];
+        [1_000, 14_000, 7].iter().for_each(|step| head.put_i64(*step));
+        head.extend_from_slice(&[2, 7, 2]);
+        let head = ChunkHead::decode(&head, 0).expect("a head");
+        assert_eq!(head, ChunkHead { timestamps: vec![1_000, 16_000, 31_007], series: vec![7, 9] });
+        let chunk = Chunk::build(head, true, |i, column| {
+            *column =
+                Column { float_rows: vec![0, 1, 2], floats: vec![i as f64, 2.5, 1e9], ..Column::default() };
+            Ok(())
+        });
+        let mut group = chunk.expect("builds").groups.remove(0).to_vec();
+        group[0] = VERSION_PLAIN;
+        group.truncate(group.len() - 4);
+        let mut floats = Vec::new();
+        let open = Group::open(&Bytes::from(group)).expect("a group");
+        assert!(open.full_column(1, 3, &mut floats).expect("a column"));
+        assert_eq!(floats, [1.0, 2.5, 1e9]);
     }
 }

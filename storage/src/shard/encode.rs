@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// A segment is proposed at the latest when it is this long.
 pub const SEGMENT_BYTES_MAX: usize = 1 << 20;
+/// What a command has besides its rows, at most.
+const HEAD_BYTES_MAX: usize = 64;
 /// Tables that an encoder remembers; the least recently used go first.
 const TABLES_MAX: usize = 8_192;
 
@@ -221,25 +223,27 @@ impl SegmentBuilder {
         SegmentBuilder { time, term, rows: 0, samples: 0, body: Vec::new() }
     }
 
-    /// Adds a row.
+    /// Adds a row to a command that may have `bytes_max` bytes ([`COMMAND_BYTES_MAX`] where that is less).
     ///
     /// # Errors
-    /// If the row is longer than any command may be.
+    /// If the row alone is longer; the segment is as it was.
     pub fn push(
         &mut self,
         encoder: &mut RowEncoder,
         shard: &DataShard,
         row: &Row,
+        bytes_max: usize,
     ) -> Result<Pushed, RowTooLong> {
+        let bytes_max = bytes_max.min(COMMAND_BYTES_MAX).saturating_sub(HEAD_BYTES_MAX);
         let before = self.body.len();
         let compact = encoder.encode(row, shard);
         compact.put(self.time, &mut self.body);
         let added = self.body.len() - before;
-        if added + 64 > COMMAND_BYTES_MAX {
+        if added > bytes_max {
             self.body.truncate(before);
-            return Err(RowTooLong { bytes: added, max: COMMAND_BYTES_MAX });
+            return Err(RowTooLong { bytes: added, max: bytes_max });
         }
-        if self.rows > 0 && self.body.len() > SEGMENT_BYTES_MAX {
+        if self.rows > 0 && self.body.len() > SEGMENT_BYTES_MAX.min(bytes_max) {
             self.body.truncate(before);
             return Ok(Pushed::Full);
         }

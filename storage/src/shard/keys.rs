@@ -66,18 +66,18 @@ pub(crate) fn read_chunk_name(key: &[u8]) -> Option<ChunkName> {
     })
 }
 
-/// The stored head: bytes of the whole chunk, then the head.
+/// The stored head: bytes of the whole chunk, then the head, whose checksum covers both.
 pub(crate) fn put_head(bytes: u64, head: &ChunkHead) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(64);
     out.put_u64(bytes);
-    out.extend_from_slice(&head.encode());
+    head.put(&mut out);
     out
 }
 
 pub(crate) fn read_head(bytes: &[u8]) -> Result<(u64, ChunkHead), Malformed> {
     let mut reader = Reader::new(bytes);
     let size = reader.u64()?;
-    Ok((size, ChunkHead::decode(reader.rest())?))
+    Ok((size, ChunkHead::decode(bytes, bytes.len() - reader.len())?))
 }
 
 pub(crate) fn source(id: u32) -> Vec<u8> {

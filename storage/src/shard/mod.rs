@@ -41,7 +41,7 @@ mod window;
 mod wire;
 
 pub use cache::ReadError;
-pub use command::{DataCommand, DataResponse, MissedSlots, Refusal, Rejection, RowResult};
+pub use command::{COMMAND_BYTES_MAX, DataCommand, DataResponse, MissedSlots, Refusal, Rejection, RowResult};
 pub use encode::{Pushed, RowEncoder, RowTooLong, SEGMENT_BYTES_MAX, SegmentBuilder};
 pub use parts::MergedView;
 pub use settings::ShardSettings;
@@ -226,7 +226,6 @@ impl StateMachine for DataShard {
             // One lock per entry: a view waits for one entry at most, and never sees half of one.
             responses.push(self.write().apply_entry(entry)?);
         }
-        self.write().merge_one()?;
         Ok(responses)
     }
 

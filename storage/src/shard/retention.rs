@@ -29,7 +29,7 @@ impl State {
             let (start, sum) = entry.remove_entry();
             self.partitions_hash = self.partitions_hash.wrapping_sub(hash::partition(start, sum.sum));
         }
-        self.merges.retain(|(_, partition)| *partition >= first);
+        self.packing.retain(first);
         for id in 0..self.sources.len() as u32 {
             let Some(source) = self.source(id) else { continue };
             if needs_retention(source, first) {

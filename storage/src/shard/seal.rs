@@ -59,7 +59,6 @@ impl State {
                 self.settle(id);
             }
         }
-        self.find_merges(time);
         Ok(())
     }
 

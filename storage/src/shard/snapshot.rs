@@ -149,7 +149,6 @@ fn family_byte(family: Family) -> u8 {
         Family::State => 2,
         Family::Series => 3,
         Family::Chunks => 4,
-        Family::Bundles => 5,
     }
 }
 

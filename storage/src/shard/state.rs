@@ -7,6 +7,7 @@ use super::{
     cache::ChunkCache,
     hash,
     index::{Index, SeriesId, SourceId},
+    merge::Packing,
     settings::ShardSettings,
     source::Source,
     wire::Put,
@@ -86,8 +87,7 @@ pub(crate) struct State {
     pub dirty: BTreeSet<SourceId>,
     /// Chunks before this partition are to be dropped from the store.
     pub drop_before: Option<i64>,
-    /// Sources and partitions with several chunks, to be merged one by one.
-    pub merges: VecDeque<(SourceId, i64)>,
+    pub packing: Packing,
     pub counters: ShardCounters,
 }
 
@@ -114,7 +114,7 @@ impl State {
             removed_series: Vec::new(),
             dirty: BTreeSet::new(),
             drop_before: None,
-            merges: VecDeque::new(),
+            packing: Packing::default(),
             counters: ShardCounters::default(),
         }
     }

@@ -6,10 +6,12 @@
 use super::{
     cache::{ChunkCache, ReadError, damaged},
     cells::Cell,
-    chunk::{Column, GROUP},
+    chunk::{Column, GROUP, Group},
     index::{Index, NO_COLUMN, SeriesId},
     parts::{Part, merge_parts},
     source::Source,
+    window::partition_of,
+    wire::Malformed,
 };
 use crate::kv::KvView;
 use model::{
@@ -114,7 +116,13 @@ impl ShardView {
         let Some(Some(source)) = self.inner.sources.get(found.source as usize) else {
             return Ok(Samples::default());
         };
-        let chunks: Vec<_> = source.chunks.iter().filter(|c| c.first <= end && c.last >= start).collect();
+        // By name they ascend by partition, and none crosses the end of its own.
+        let first = source.chunks.partition_point(|c| c.name.partition < partition_of(start));
+        let chunks: Vec<_> = source.chunks[first..]
+            .iter()
+            .take_while(|c| c.name.partition <= end.0)
+            .filter(|c| c.first <= end && c.last >= start)
+            .collect();
         let windows: Vec<_> = source
             .windows
             .iter()
@@ -135,10 +143,8 @@ impl ShardView {
                 let head = self.inner.cache.head(&*self.inner.kv, chunk)?;
                 let Ok(at) = head.series.binary_search(&found.series) else { continue };
                 let group = self.inner.cache.group(&*self.inner.kv, chunk, at / GROUP)?;
-                group
-                    .column(at % GROUP, head.timestamps.len(), &mut column)
+                append(&mut samples, &head.timestamps, &group, at % GROUP, &mut column, start, end)
                     .map_err(|cause| damaged(&chunk.name, cause))?;
-                append(&mut samples, &head.timestamps, &mut column, start, end);
             }
             Ok::<_, ReadError>(())
         })();
@@ -247,6 +253,30 @@ fn push_histogram(samples: &mut Samples, timestamp: i64, value: &Value) {
 
 /// Appends the part of a chunk's column that lies in the range.
 fn append(
+    samples: &mut Samples,
+    timestamps: &[i64],
+    group: &Group,
+    at: usize,
+    column: &mut Column,
+    start: TimestampMs,
+    end: TimestampMs,
+) -> Result<(), Malformed> {
+    let before = samples.floats.len();
+    if group.full_column(at, timestamps.len(), &mut samples.floats)? {
+        let first = timestamps.partition_point(|t| *t < start.0);
+        let last = timestamps.partition_point(|t| *t <= end.0);
+        samples.floats.truncate(before + last);
+        samples.floats.drain(before..before + first);
+        samples.timestamps.extend_from_slice(&timestamps[first..last]);
+        return Ok(());
+    }
+    group.column(at, timestamps.len(), column)?;
+    append_column(samples, timestamps, column, start, end);
+    Ok(())
+}
+
+/// The same where rows are missing or histograms are among them.
+fn append_column(
     samples: &mut Samples,
     timestamps: &[i64],
     column: &mut Column,

@@ -3,7 +3,8 @@
 use crate::{
     kv::{KvEngine, MemDisk},
     shard::{
-        DataCommand, DataResponse, DataShard, MergedView, Pushed, RowEncoder, RowResult, SegmentBuilder,
+        COMMAND_BYTES_MAX, DataCommand, DataResponse, DataShard, MergedView, Pushed, RowEncoder, RowResult,
+        SegmentBuilder,
     },
 };
 use model::{
@@ -113,7 +114,8 @@ impl Fixture {
         let mut builder = SegmentBuilder::new(TimestampMs(time), term.map(Term));
         for (i, row) in rows.iter().enumerate() {
             self.tables.insert(Arc::clone(&row.source), Arc::clone(&row.table));
-            let pushed = builder.push(&mut self.encoder, &self.shard, row).expect("a row fits");
+            let pushed =
+                builder.push(&mut self.encoder, &self.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
             assert_eq!(pushed, Pushed::At(i));
         }
         builder.finish()
@@ -152,6 +154,11 @@ impl Fixture {
 
     pub(super) fn checkpoint(&mut self, time: i64) {
         assert_eq!(self.apply(&DataCommand::Checkpoint { time: TimestampMs(time) }), DataResponse::Applied);
+    }
+
+    /// Packs all there is to pack at a time.
+    pub(super) fn pack(&self, time: i64) {
+        while self.shard.pack(TimestampMs(time)).expect("nothing is damaged") {}
     }
 
     /// Closes the shard and opens it again, as after a crash: what was not checkpointed is replayed.

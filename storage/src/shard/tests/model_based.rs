@@ -35,6 +35,9 @@ enum Op {
     Checkpoint {
         later: i64,
     },
+    Pack {
+        later: i64,
+    },
     Restart,
 }
 
@@ -45,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..SOURCES).prop_map(Op::End),
         1 => prop_oneof![Just(0), Just(300_000), Just(20_000_000)].prop_map(Op::Settings),
         2 => prop_oneof![Just(0), Just(8_000_000), Just(90_000_000)].prop_map(|later| Op::Checkpoint { later }),
+        2 => prop_oneof![Just(0), Just(90_000_000)].prop_map(|later| Op::Pack { later }),
         2 => Just(Op::Restart),
     ]
 }
@@ -165,6 +169,8 @@ fn run(f: &mut Fixture, naive: &mut Naive, ops: &[Op], restarts: bool) {
                 }));
             }
             Op::Checkpoint { later } => f.checkpoint(now + later),
+            Op::Pack { later } if restarts => f.pack(now + later),
+            Op::Pack { .. } => {}
             Op::Restart if restarts => {
                 let (all, hash) = (f.all(), f.shard.state_hash());
                 f.restart();
