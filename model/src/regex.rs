@@ -6,6 +6,8 @@
 mod expand;
 mod literals;
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;
 mod translate;
 
