@@ -26,6 +26,11 @@ fn stray(c: char) -> Option<u8> {
     u8::try_from((c as u32).checked_sub(STRAY)?).ok().filter(|byte| *byte >= 0x80)
 }
 
+/// Whether a character stands for a byte that is none of Unicode's.
+pub(crate) fn is_stray(c: char) -> bool {
+    stray(c).is_some()
+}
+
 /// The bytes of a Go string from what [`text`] made of it.
 #[must_use]
 pub fn bytes(text: &str) -> Vec<u8> {

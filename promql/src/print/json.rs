@@ -36,13 +36,20 @@ impl Json {
         self.raw(if value { "true" } else { "false" });
     }
 
+    /// A string as Go's `encoding/json` writes it: safe inside HTML, bytes that are no character replaced.
     fn string(&mut self, text: &str) {
         self.0.push('"');
         for c in text.chars() {
             match c {
                 '"' => self.0.push_str("\\\""),
                 '\\' => self.0.push_str("\\\\"),
-                c if (c as u32) < 0x20 => self.0.push_str(&format!("\\u{:04x}", c as u32)),
+                '\n' => self.0.push_str("\\n"),
+                '\r' => self.0.push_str("\\r"),
+                '\t' => self.0.push_str("\\t"),
+                c if crate::go::is_stray(c) => self.0.push_str("\\ufffd"),
+                c if (c as u32) < 0x20 || matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') => {
+                    self.0.push_str(&format!("\\u{:04x}", c as u32))
+                }
                 c => self.0.push(c),
             }
         }

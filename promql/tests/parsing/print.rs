@@ -141,3 +141,13 @@ proptest! {
         let _ = parse(&text, &ParserOptions::all_features());
     }
 }
+
+#[test]
+fn texts_are_escaped_as_go_escapes_them() {
+    let json = |text: &str| ast_json(&parse(text, &ParserOptions::default()).expect("valid"));
+    assert!(json("1 >= bool 2").contains(r#""op":"\u003e=""#), "{}", json("1 >= bool 2"));
+    assert_eq!(
+        json(r#""\n\t<&\xff\u2028\a""#),
+        r#"{"type":"stringLiteral","val":"\n\t\u003c\u0026\ufffd\u2028\u0007"}"#
+    );
+}
