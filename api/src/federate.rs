@@ -1,26 +1,80 @@
-//! `/federate`: the last sample of each series that matches, in the text format, for another Prometheus.
+//! `/federate`: the last sample of each series that matches, for another Prometheus, in the text format, or in protobuf
+//! if it asks for that.
 //!
 //! Series come sorted by metric name; samples always carry their timestamp; external labels and an empty `instance`
 //! are added where they are missing. Stale series are left out. Native histograms with exponential buckets have no
-//! text form and are left out, those with custom buckets are rendered as classic ones.
+//! text form and are left out of it, those with custom buckets are rendered as classic ones.
+
+mod protobuf;
 
 use crate::{
     call::Call,
     error::{ApiError, ErrorType},
     job, json,
-    output::{Encoding, Output},
+    output::Output,
     selector,
     series::merged,
 };
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use model::{
     Budget, FloatHistogram, Histogram, Labels, METRIC_NAME, OpenView, QueryError, SelectRequest, TimestampMs,
     is_stale_nan,
 };
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+/// How samples are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Format {
+    protobuf: bool,
+    /// Whether names may have any characters (`escaping=allow-utf-8`); else those that older readers do not know
+    /// become underscores.
+    utf8: bool,
+}
+
+impl Format {
+    /// The first format that the client names; quality values are not weighed.
+    fn accepted(headers: &HeaderMap) -> Format {
+        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let mut known = accepted.split(',').filter_map(|clause| {
+            let has = |wanted: &str| clause.split(';').any(|part| part.trim() == wanted);
+            let protobuf = has("application/vnd.google.protobuf")
+                && has("proto=io.prometheus.client.MetricFamily")
+                && has("encoding=delimited");
+            let text = has("text/plain") && (!clause.contains("version=") || has("version=0.0.4"));
+            (protobuf || text).then(|| Format { protobuf, utf8: has("escaping=allow-utf-8") })
+        });
+        known.next().unwrap_or_default()
+    }
+
+    fn content_type(self) -> &'static str {
+        match (self.protobuf, self.utf8) {
+            (false, false) => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+            (false, true) => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
+            (true, false) => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
+                 escaping=underscores"
+            }
+            (true, true) => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
+                 escaping=allow-utf-8"
+            }
+        }
+    }
+
+    /// A name as this format has it.
+    fn name(self, name: &str, colon: bool) -> Cow<'_, str> {
+        if self.utf8 || is_legacy(name, colon) {
+            return Cow::Borrowed(name);
+        }
+        let valid = |(i, c): (usize, char)| {
+            let kept =
+                c.is_ascii_alphabetic() || c == '_' || colon && c == ':' || i > 0 && c.is_ascii_digit();
+            if kept { c } else { '_' }
+        };
+        Cow::Owned(name.chars().enumerate().map(valid).collect())
+    }
+}
 
 struct Last {
     labels: Labels,
@@ -45,11 +99,17 @@ pub(crate) async fn federate(call: Call) -> Result<Response, ApiError> {
     let external = state.ports.config.external_labels();
     let budget = call.budget(state.options.query_timeout);
     let _guard = job::CancelOnDrop(budget.clone());
-    let encoding = call.encoding;
+    let (encoding, format) = (call.encoding, Format::accepted(&call.headers));
     let work = move || {
         let requests = sets.into_iter().map(|matchers| request(matchers, now, lookback)).collect();
         let lasts = collect(&view, &budget, requests)?;
-        Ok::<_, QueryError>(render(&lasts, &external, encoding, view.warnings.is_empty()))
+        let mut out = Output::new(encoding);
+        if format.protobuf {
+            render_protobuf(&mut out, format, &lasts, &external);
+        } else {
+            render_text(&mut out, format, &lasts, &external, view.warnings.is_empty());
+        }
+        Ok::<_, QueryError>(out.into_response(StatusCode::OK, format.content_type()))
     };
     match job::run(&state, "federate", work).await? {
         Ok(response) => Ok(response),
@@ -90,8 +150,27 @@ fn collect(view: &OpenView, budget: &Budget, requests: Vec<SelectRequest>) -> Re
     Ok(lasts)
 }
 
-fn render(lasts: &[Last], external: &Labels, encoding: Encoding, fresh: bool) -> Response {
-    let mut out = Output::new(encoding);
+fn render_protobuf(out: &mut Output, format: Format, lasts: &[Last], external: &Labels) {
+    let mut family = Vec::new();
+    let mut of: Option<(&str, protobuf::Kind)> = None;
+    for last in lasts {
+        let this = (last.labels.metric_name(), protobuf::Kind::of(last));
+        if of != Some(this) {
+            if of.is_some() {
+                protobuf::delimited(out.buf(), &mut family);
+            }
+            protobuf::family(&mut family, &format.name(this.0, true), this.1);
+            of = Some(this);
+        }
+        protobuf::metric(&mut family, &with_external(format, &last.labels, external), last);
+        out.roll();
+    }
+    if of.is_some() {
+        protobuf::delimited(out.buf(), &mut family);
+    }
+}
+
+fn render_text(out: &mut Output, format: Format, lasts: &[Last], external: &Labels, fresh: bool) {
     if !fresh {
         out.buf()
             .extend_from_slice(b"# stale: this node could not confirm that the samples are the newest\n");
@@ -103,7 +182,7 @@ fn render(lasts: &[Last], external: &Labels, encoding: Encoding, fresh: bool) ->
             Some(histogram) if histogram.schema == Histogram::CUSTOM_BUCKETS_SCHEMA => "histogram",
             Some(_) => continue,
         };
-        let name = last.labels.metric_name();
+        let name = &*format.name(last.labels.metric_name(), true);
         if family.0 != name || family.1 != kind {
             family = (name.to_owned(), kind);
             let buf = out.buf();
@@ -113,27 +192,29 @@ fn render(lasts: &[Last], external: &Labels, encoding: Encoding, fresh: bool) ->
             buf.extend_from_slice(kind.as_bytes());
             buf.push(b'\n');
         }
-        let pairs = with_external(&last.labels, external);
+        let pairs = with_external(format, &last.labels, external);
         match &last.histogram {
             None => line(out.buf(), name, "", &pairs, None, last.value, last.timestamp),
             Some(histogram) => classic(out.buf(), name, &pairs, histogram, last.timestamp),
         }
         out.roll();
     }
-    out.into_response(StatusCode::OK, CONTENT_TYPE)
 }
 
 /// A series's labels without its name, then the external ones it lacks, `instance=""` included.
-fn with_external<'a>(labels: &'a Labels, external: &'a Labels) -> Vec<(&'a str, &'a str)> {
-    let mut pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
+fn with_external<'a>(format: Format, labels: &'a Labels, external: &'a Labels) -> Vec<Pair<'a>> {
+    let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
     let mut added: Vec<(&str, &str)> = external.iter().collect();
     if external.get("instance").is_none() {
         added.push(("instance", ""));
         added.sort_unstable();
     }
-    pairs.extend(added.into_iter().filter(|(name, _)| labels.get(name).is_none()));
-    pairs
+    let added = added.into_iter().filter(|(name, _)| labels.get(name).is_none());
+    own.chain(added).map(|(name, value)| (format.name(name, false), value)).collect()
 }
+
+/// Name and value of a label.
+type Pair<'a> = (Cow<'a, str>, &'a str);
 
 fn is_legacy(name: &str, colon: bool) -> bool {
     !name.is_empty()
@@ -163,7 +244,7 @@ fn line(
     out: &mut Vec<u8>,
     name: &str,
     suffix: &str,
-    pairs: &[(&str, &str)],
+    pairs: &[Pair<'_>],
     le: Option<f64>,
     value: f64,
     timestamp: TimestampMs,
@@ -207,10 +288,20 @@ fn line(
 fn classic(
     out: &mut Vec<u8>,
     name: &str,
-    pairs: &[(&str, &str)],
+    pairs: &[Pair<'_>],
     histogram: &FloatHistogram,
     timestamp: TimestampMs,
 ) {
+    for (bound, cumulative) in cumulative(histogram) {
+        line(out, name, "_bucket", pairs, Some(bound), cumulative, timestamp);
+    }
+    line(out, name, "_bucket", pairs, Some(f64::INFINITY), histogram.count, timestamp);
+    line(out, name, "_sum", pairs, None, histogram.sum, timestamp);
+    line(out, name, "_count", pairs, None, histogram.count, timestamp);
+}
+
+/// Bounds and cumulative counts of custom buckets, but for the one without bound.
+fn cumulative(histogram: &FloatHistogram) -> impl Iterator<Item = (f64, f64)> {
     let mut counts = vec![0.0; histogram.custom_values.len() + 1];
     let mut at = 0_i64;
     let mut buckets = histogram.positive_buckets.iter();
@@ -223,12 +314,10 @@ fn classic(
             at += 1;
         }
     }
-    let mut cumulative = 0.0;
-    for (bound, count) in histogram.custom_values.iter().zip(&counts) {
-        cumulative += count;
-        line(out, name, "_bucket", pairs, Some(*bound), cumulative, timestamp);
-    }
-    line(out, name, "_bucket", pairs, Some(f64::INFINITY), histogram.count, timestamp);
-    line(out, name, "_sum", pairs, None, histogram.sum, timestamp);
-    line(out, name, "_count", pairs, None, histogram.count, timestamp);
+    let mut below = 0.0;
+    let counts = counts.into_iter().map(move |count| {
+        below += count;
+        below
+    });
+    histogram.custom_values.iter().copied().zip(counts)
 }

@@ -1,8 +1,11 @@
 //! `/api/v1/series`, `/api/v1/labels`, `/api/v1/label/NAME/values`, `/federate`.
 
-use crate::{memory::NOW, world::World};
+use crate::{
+    memory::{Memory, NOW},
+    world::World,
+};
 use api::Options;
-use model::{Consistency, Labels, LogIndex, ShardId, ViewIndexes};
+use model::{Consistency, FloatHistogram, Labels, LogIndex, ShardId, Span, ViewIndexes};
 
 fn world() -> World {
     let at = NOW.0;
@@ -118,12 +121,95 @@ async fn a_view_is_named_and_can_be_asked_for() {
     assert_eq!(world.get("/api/v1/labels?consistency=eventual").await.status.as_u16(), 400);
 }
 
+const FEDERATE_ALL: &str = "/federate?match[]=%7B__name__%3D~%22.%2B%22%7D";
+
 #[tokio::test]
-async fn federation_gives_last_samples_with_timestamps_and_an_instance() {
-    let reply = world().get("/federate?match[]=%7B__name__%3D~%22.%2B%22%7D").await;
+async fn federation_escapes_names_for_readers_that_do_not_know_utf_8() {
+    let reply = world().get(FEDERATE_ALL).await;
     assert_eq!(
         reply.header("content-type"),
         "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+    );
+    let first = "# TYPE a_b untyped\na_b{quote=\"\\\"<\\n\",instance=\"\"} 2.5 1435781451781\n";
+    assert!(reply.text().starts_with(first), "{}", reply.text());
+}
+
+/// Fields of a protobuf message: numbers with their varints, eight bytes or bytes.
+fn fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    fn varint(bytes: &mut &[u8]) -> u64 {
+        let mut value = 0;
+        for shift in (0..).step_by(7) {
+            let (byte, rest) = bytes.split_first().unwrap();
+            *bytes = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        value
+    }
+    let mut found = Vec::new();
+    while !message.is_empty() {
+        let key = varint(&mut message);
+        let length = match key & 7 {
+            0 => {
+                found.push((key >> 3, varint(&mut message).to_le_bytes().to_vec()));
+                continue;
+            }
+            1 => 8,
+            _ => varint(&mut message) as usize,
+        };
+        let (value, rest) = message.split_at(length);
+        found.push((key >> 3, value.to_vec()));
+        message = rest;
+    }
+    found
+}
+
+fn field(message: &[(u64, Vec<u8>)], number: u64) -> &[u8] {
+    &message.iter().find(|(n, _)| *n == number).unwrap().1
+}
+
+#[tokio::test]
+async fn federation_gives_native_histograms_to_who_reads_protobuf() {
+    let histogram = FloatHistogram {
+        schema: -4,
+        count: 7.0,
+        sum: 2.5,
+        zero_threshold: 0.001,
+        zero_count: 1.0,
+        positive_spans: vec![Span { offset: -1, length: 2 }],
+        positive_buckets: vec![2.0, 4.0],
+        ..FloatHistogram::default()
+    };
+    let memory = Memory::default().with_histogram("h", NOW.0, histogram);
+    let world = World { memory, ..World::default() }.open();
+    assert_eq!(world.get(FEDERATE_ALL).await.text(), "", "text cannot say it");
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let reply = world.get_with(FEDERATE_ALL, &[("accept", &format!("{accept};q=0.7,text/plain"))]).await;
+    assert!(reply.header("content-type").starts_with("application/vnd.google.protobuf; proto="));
+    assert_eq!(reply.body[0] as usize, reply.body.len() - 1, "one family behind its length");
+    let family = fields(&reply.body[1..]);
+    assert_eq!((field(&family, 1), field(&family, 3)[0]), (&b"h"[..], 4));
+    let metric = fields(field(&family, 4));
+    assert_eq!(field(&metric, 6), NOW.0.to_le_bytes());
+    let native = fields(field(&metric, 7));
+    assert_eq!(field(&native, 4), 7_f64.to_le_bytes());
+    assert_eq!(field(&native, 2), 2.5_f64.to_le_bytes());
+    assert_eq!(field(&native, 5)[0], 7, "-4 as zigzag");
+    assert_eq!(field(&native, 12), [1 << 3, 1, 2 << 3, 2], "offset -1, two buckets");
+    let counts: Vec<_> =
+        native.iter().filter(|(number, _)| *number == 14).map(|(_, value)| &value[..]).collect();
+    assert_eq!(counts, [2_f64.to_le_bytes(), 4_f64.to_le_bytes()]);
+}
+
+#[tokio::test]
+async fn federation_gives_last_samples_with_timestamps_and_an_instance() {
+    let accept = [("accept", "text/plain;version=0.0.4;escaping=allow-utf-8;q=0.5")];
+    let reply = world().open().get_with(FEDERATE_ALL, &accept).await;
+    assert_eq!(
+        reply.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8"
     );
     let expected = concat!(
         "# TYPE \"a.b\" untyped\n",
