@@ -1,9 +1,9 @@
 //! One request to the API on its way to its endpoint.
 
 use crate::{form::Form, output::Encoding, state::Shared};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use model::Budget;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// What every endpoint gets.
 pub(crate) struct Call {
@@ -11,11 +11,24 @@ pub(crate) struct Call {
     pub(crate) form: Form,
     pub(crate) headers: HeaderMap,
     pub(crate) encoding: Encoding,
+    pub(crate) origin: Origin,
+}
+
+/// Where a call comes from, for the query log.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Not known of requests that came over no connection.
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) method: Method,
+    /// Below `/api/v1`.
+    pub(crate) path: String,
 }
 
 impl Call {
     /// A budget for one query that begins now.
     pub(crate) fn budget(&self, timeout: Duration) -> Arc<Budget> {
-        Arc::new(Budget::new(self.state.ports.clock.clone(), timeout, self.state.options.query_bytes_max))
+        let state = &self.state;
+        let budget = Budget::new(state.ports.clock.clone(), timeout, state.options.query_bytes_max);
+        Arc::new(budget.within(state.memory.clone()))
     }
 }

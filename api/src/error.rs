@@ -100,6 +100,7 @@ impl From<QueryError> for ApiError {
             QueryError::TimedOut => ErrorType::Timeout,
             QueryError::Canceled => ErrorType::Canceled,
             QueryError::TooManyBytes { .. } => ErrorType::Execution,
+            QueryError::TooManyBytesTogether { .. } => ErrorType::Unavailable,
             QueryError::Storage(_) => ErrorType::Internal,
         };
         ApiError::new(kind, error.to_string())

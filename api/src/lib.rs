@@ -9,10 +9,13 @@
 //! The node implements [`ports`] and calls [`router()`] and [`serve`]. Clients see Prometheus's shapes, numbers,
 //! status codes and texts; these are made here and nowhere else.
 
+mod active;
 mod call;
 mod cluster;
 mod decompress;
+mod engine_metrics;
 mod error;
+mod features;
 mod federate;
 mod form;
 mod job;
@@ -24,6 +27,8 @@ mod page;
 mod param;
 pub mod ports;
 mod query;
+mod query_log;
+mod queue;
 mod respond;
 mod result;
 mod router;
@@ -38,6 +43,7 @@ mod view;
 pub mod write;
 
 pub use decompress::{Codec, DecompressError, decompress};
+pub use engine_metrics::EngineMetrics;
 pub use options::Options;
 pub use router::router;
 pub use server::{ServerOptions, serve};

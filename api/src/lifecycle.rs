@@ -87,6 +87,8 @@ pub(crate) fn version(state: &State) -> Response {
 pub(crate) fn metrics(state: &State, headers: &HeaderMap) -> Response {
     let mut text = String::new();
     state.ports.metrics.render(&mut text);
+    state.query_log.follow(state.ports.config.query_log(), &state.counters.engine);
+    state.counters.engine.render(&mut text, state.ports.clock.monotonic());
     let mut out = Output::new(Encoding::accepted(headers));
     out.buf().extend_from_slice(text.as_bytes());
     out.into_response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8")

@@ -2,7 +2,7 @@
 
 use crate::write::DecodeLimits;
 use promql::{Features, ParserOptions};
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Settings of the API, from flags. Limits without a flag of their own have their values in [`Options::default`].
 #[derive(Clone, Debug)]
@@ -11,10 +11,16 @@ pub struct Options {
     pub query_timeout: Duration,
     /// `--query.max-concurrency`: queries evaluated at once; others wait, within their timeout.
     pub query_concurrency_max: usize,
+    /// `queries.active`: where the queries under evaluation are written down, for the time after a crash.
+    pub active_queries: Option<PathBuf>,
     /// `--query.max-samples`: samples one query may load.
     pub query_samples_max: u64,
-    /// Bytes one query may hold, its answer included.
+    /// `--query.max-bytes`: bytes one query may hold, its answer included.
     pub query_bytes_max: u64,
+    /// `--query.max-bytes-total`: bytes all queries may hold together, answers on their way to clients included.
+    pub query_bytes_total_max: u64,
+    /// `--enable-feature=promql-per-step-stats`: whether `stats=all` says more than `stats=true`.
+    pub per_step_stats: bool,
     /// `--query.lookback-delta`.
     pub lookback_delta: Duration,
     /// Optional behaviour of the language (`--enable-feature`).
@@ -61,8 +67,11 @@ impl Default for Options {
         Options {
             query_timeout: Duration::from_secs(120),
             query_concurrency_max: 20,
+            active_queries: None,
             query_samples_max: 50_000_000,
             query_bytes_max: 2 << 30,
+            query_bytes_total_max: 4 << 30,
+            per_step_stats: false,
             lookback_delta: Duration::from_secs(300),
             features: Features::default(),
             parser: ParserOptions::default(),

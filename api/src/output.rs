@@ -12,7 +12,8 @@ use flate2::{
 };
 use futures::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use std::{convert::Infallible, io::Write, mem};
+use model::Budget;
+use std::{convert::Infallible, io::Write, mem, sync::Arc};
 
 /// How an answer is compressed, by `Accept-Encoding`: the first of these that is named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +64,7 @@ pub(crate) struct Output {
     length: usize,
     encoding: Encoding,
     encoder: Encoder,
+    budget: Option<Arc<Budget>>,
 }
 
 impl Output {
@@ -77,12 +79,18 @@ impl Output {
             pieces: Vec::new(),
             length: 0,
             encoding,
+            budget: None,
             encoder: match encoding {
                 Encoding::Plain => Encoder::Plain,
                 Encoding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), level)),
                 Encoding::Deflate => Encoder::Deflate(ZlibEncoder::new(Vec::new(), level)),
             },
         }
+    }
+
+    /// Keeps a budget until the last byte was taken by the client, or it is gone: large answers wait in memory.
+    pub(crate) fn hold(&mut self, budget: Arc<Budget>) {
+        self.budget = Some(budget);
     }
 
     /// Where to append.
@@ -135,7 +143,14 @@ impl Output {
         let body = match self.pieces.len() {
             0 => Body::empty(),
             1 => Body::from(self.pieces.swap_remove(0)),
-            _ => Body::from_stream(stream::iter(self.pieces.into_iter().map(Ok::<_, Infallible>))),
+            _ => {
+                let budget = self.budget;
+                let pieces = self.pieces.into_iter().map(move |piece| {
+                    let _held = &budget;
+                    Ok::<_, Infallible>(piece)
+                });
+                Body::from_stream(stream::iter(pieces))
+            }
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -1,9 +1,11 @@
 //! `/api/v1/query`, `/api/v1/query_range`, and what only looks at a query's text.
 
 use crate::{
-    call::Call,
+    call::{Call, Origin},
+    engine_metrics::Slice,
     error::{ApiError, ErrorType},
     job, json, param,
+    query_log::Line,
     respond::Answer,
     result::{self, Timings},
     state::{Counters, State},
@@ -13,7 +15,7 @@ use axum::response::Response;
 use http::StatusCode;
 use model::{Budget, OpenView, TimestampMs};
 use promql::{
-    EvalError, QueryOptions,
+    EvalError, QueryOptions, Stats,
     ast::{Expr, ValueType},
 };
 use std::{sync::Arc, time::Duration};
@@ -39,6 +41,7 @@ struct Query {
     stats: bool,
     warning: Option<String>,
     timings: Timings,
+    origin: Origin,
 }
 
 pub(crate) async fn instant(call: Call) -> Result<Response, ApiError> {
@@ -124,12 +127,13 @@ fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
         steps,
         options: QueryOptions {
             lookback_delta_ms: lookback.map(|nanos| nanos / 1_000_000),
-            ..QueryOptions::default()
+            stats_by_step: stats == "all" && call.state.options.per_step_stats,
         },
         limit,
         stats: !stats.is_empty(),
         warning,
         timings: Timings { prepared, ..Timings::default() },
+        origin: call.origin.clone(),
     })
 }
 
@@ -143,17 +147,22 @@ async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response
     let state = call.state.clone();
     let budget = call.budget(timeout);
     let _guard = job::CancelOnDrop(budget.clone());
-    let before = state.ports.clock.monotonic();
-    let place = tokio::time::timeout(timeout, state.queries.clone().acquire_owned()).await;
-    let Ok(Ok(place)) = place else {
-        return Err(ApiError::new(ErrorType::Timeout, "query timed out in query queue"));
-    };
+    let (engine, clock) = (&state.counters.engine, &state.ports.clock);
+    let before = clock.monotonic();
+    let place = state.queue.enter(timeout).await;
+    let entered = clock.monotonic();
+    query.timings.queued = entered.saturating_sub(before);
+    engine.observe(Slice::QueueTime, entered, query.timings.queued);
+    let place = place.ok_or_else(|| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?;
     let view = view::open(&state, &call.form, &call.headers).await?;
-    query.timings.queued = state.ports.clock.monotonic().saturating_sub(before);
+    query.timings.prepared += clock.monotonic().saturating_sub(entered);
     let mut answer = Answer::new(call.encoding);
+    answer.hold(budget.clone());
     let working = state.clone();
     let work = move || {
+        let written_down = working.queue.write_down(&query.text, working.ports.clock.now().0 / 1000);
         let result = evaluate(&working, query, &view, &budget, &mut answer);
+        drop(written_down);
         drop(view);
         drop(place);
         result.map(|()| answer.finish())
@@ -171,18 +180,15 @@ fn evaluate(
     let (engine, clock) = (state.engine(), &state.ports.clock);
     let before = clock.monotonic();
     let queryable = &*view.queryable;
+    let (text, expr) = (&query.text, &query.expr);
     let evaluated = match query.steps {
-        Steps::At(time) => {
-            engine.instant_expr(queryable, &query.text, &query.expr, time, budget, query.options)
-        }
+        Steps::At(time) => engine.instant_expr(queryable, text, expr, time, budget, query.options),
         Steps::Range { start, end, step } => {
-            engine.range(queryable, &query.text, start, end, step, budget, query.options)
+            engine.range_expr(queryable, text, expr, start, end, step, budget, query.options)
         }
     };
     query.timings.evaluated = clock.monotonic().saturating_sub(before);
-    Counters::add(&state.counters.queries, 1);
-    let micros = u64::try_from(query.timings.evaluated.as_micros()).unwrap_or(u64::MAX);
-    Counters::add(&state.counters.query_micros, micros);
+    account(state, &query, evaluated.as_ref().map(|evaluated| &evaluated.stats));
     let evaluated = evaluated.map_err(failure)?;
     answer.view(&view.indexes);
     answer.warn(view.warnings.iter().cloned());
@@ -193,8 +199,47 @@ fn evaluate(
     answer.warn(query.warning);
     answer.warn(evaluated.warnings);
     answer.inform(evaluated.infos);
-    result::finish(answer, query.stats.then_some((evaluated.stats, query.timings)));
+    result::finish(answer, query.stats.then_some((&evaluated.stats, &query.timings)));
     Ok(())
+}
+
+/// Counts and logs a query that was evaluated, with or without success.
+fn account(state: &State, query: &Query, outcome: Result<&Stats, &EvalError>) {
+    let (counters, timings) = (&state.counters, &query.timings);
+    let now = state.ports.clock.monotonic();
+    Counters::add(&counters.queries, 1);
+    let micros = u64::try_from(timings.evaluated.as_micros()).unwrap_or(u64::MAX);
+    Counters::add(&counters.query_micros, micros);
+    counters.engine.observe(Slice::PrepareTime, now, timings.prepared);
+    counters.engine.observe(Slice::InnerEval, now, timings.evaluated);
+    counters.engine.observe(Slice::ResultSort, now, Duration::ZERO); // sorted as it is evaluated
+    let none = Stats::default();
+    let stats = outcome.unwrap_or(&none);
+    counters.engine.samples(stats.total_queryable_samples);
+    state.query_log.follow(state.ports.config.query_log(), &counters.engine);
+    if !state.query_log.is_open() {
+        return;
+    }
+    let (start, end, step) = match query.steps {
+        Steps::At(time) => (time, time, 0),
+        Steps::Range { start, end, step } => (start, end, step),
+    };
+    let client = query.origin.client.map(|client| client.to_string()).unwrap_or_default();
+    let error = outcome.err().map(ToString::to_string);
+    let line = Line {
+        at: state.ports.clock.now(),
+        query: &query.text,
+        start,
+        end,
+        step,
+        error: error.as_deref(),
+        stats,
+        timings,
+        client: &client,
+        method: query.origin.method.as_str(),
+        path: &format!("/api/v1{}", query.origin.path),
+    };
+    state.query_log.write(&line, &counters.engine);
 }
 
 fn failure(error: EvalError) -> ApiError {

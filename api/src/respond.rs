@@ -6,7 +6,8 @@ use crate::{
 };
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
-use model::ViewIndexes;
+use model::{Budget, ViewIndexes};
+use std::sync::Arc;
 
 /// Names the view an answer was computed on, and asks for one at least as new.
 pub(crate) const VIEW_HEADER: HeaderName = HeaderName::from_static("x-vestal-view");
@@ -37,6 +38,11 @@ impl Answer {
     /// Between parts of a large answer; yields bytes handed on.
     pub(crate) fn roll(&mut self) -> usize {
         self.out.roll()
+    }
+
+    /// Keeps a budget for as long as the answer is in memory.
+    pub(crate) fn hold(&mut self, budget: Arc<Budget>) {
+        self.out.hold(budget);
     }
 
     pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {

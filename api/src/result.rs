@@ -11,9 +11,9 @@ use std::time::Duration;
 /// When the parts of a query were done, for `stats`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timings {
-    /// Waiting for a place among the queries and for the view.
+    /// Waiting for a place among the queries.
     pub(crate) queued: Duration,
-    /// Parsing.
+    /// Parsing, and waiting for the view.
     pub(crate) prepared: Duration,
     /// Evaluating.
     pub(crate) evaluated: Duration,
@@ -53,11 +53,13 @@ pub(crate) fn write(
         }
         Value::Vector(samples) => {
             start(answer, "vector");
-            list(answer, samples, limit, budget, |out, sample| vector_sample(out, at, sample))
+            list(answer, samples, limit, budget, VectorSample::bytes, |out, sample| {
+                vector_sample(out, at, sample)
+            })
         }
         Value::Matrix(all) => {
             start(answer, "matrix");
-            list(answer, all, limit, budget, matrix_series)
+            list(answer, all, limit, budget, MatrixSeries::bytes, matrix_series)
         }
     }
 }
@@ -70,11 +72,11 @@ fn start(answer: &mut Answer, kind: &str) {
 }
 
 /// Closes what [`write`] opened.
-pub(crate) fn finish(answer: &mut Answer, stats: Option<(Stats, Timings)>) {
+pub(crate) fn finish(answer: &mut Answer, stats: Option<(&Stats, &Timings)>) {
     let out = answer.data();
     if let Some((stats, timings)) = stats {
         out.extend_from_slice(br#","stats":"#);
-        write_stats(out, &stats, &timings);
+        write_stats(out, stats, timings);
     }
     out.push(b'}');
 }
@@ -84,6 +86,7 @@ fn list<T>(
     items: Vec<T>,
     limit: usize,
     budget: &Budget,
+    size: impl Fn(&T) -> u64,
     write: impl Fn(&mut Vec<u8>, &T),
 ) -> Result<bool, QueryError> {
     let shown = if limit == 0 { items.len() } else { items.len().min(limit) };
@@ -94,6 +97,8 @@ fn list<T>(
             answer.data().push(b',');
         }
         write(answer.data(), &item);
+        budget.give(size(&item));
+        drop(item);
         let bytes = answer.roll() as u64;
         if bytes > 0 {
             budget.check()?;
@@ -182,13 +187,14 @@ fn histogram(out: &mut Vec<u8>, histogram: &FloatHistogram) {
     out.push(b'}');
 }
 
-fn write_stats(out: &mut Vec<u8>, stats: &Stats, timings: &Timings) {
+/// `{"timings":{...},"samples":{...}}`, by step only if that was counted.
+pub(crate) fn write_stats(out: &mut Vec<u8>, stats: &Stats, timings: &Timings) {
     let Timings { queued, prepared, evaluated } = *timings;
     let seconds = |span: Duration| span.as_secs_f64();
     let mut object = Object::new(out);
     let mut times = Object::new(object.key("timings"));
     times
-        .number("evalTotalTime", seconds(evaluated))
+        .number("evalTotalTime", seconds(prepared + evaluated))
         .number("resultSortTime", 0.0) // sorted as it is evaluated
         .number("queryPreparationTime", seconds(prepared))
         .number("innerEvalTime", seconds(evaluated))
@@ -196,9 +202,21 @@ fn write_stats(out: &mut Vec<u8>, stats: &Stats, timings: &Timings) {
         .number("execTotalTime", seconds(queued + prepared + evaluated));
     times.end();
     let mut samples = Object::new(object.key("samples"));
-    samples
-        .integer("totalQueryableSamples", stats.total_queryable_samples)
-        .integer("peakSamples", stats.peak_samples);
+    by_step(&mut samples, "totalQueryableSamplesPerStep", &stats.by_step);
+    samples.integer("totalQueryableSamples", stats.total_queryable_samples);
+    samples.integer("peakSamples", stats.peak_samples);
     samples.end();
     object.end();
+}
+
+fn by_step(object: &mut Object<'_>, name: &str, counts: &[(i64, u64)]) {
+    if !counts.is_empty() {
+        json::array(object.key(name), counts, |out, (at, count)| {
+            out.push(b'[');
+            json::timestamp(out, TimestampMs(*at));
+            out.push(b',');
+            json::integer(out, *count);
+            out.push(b']');
+        });
+    }
 }

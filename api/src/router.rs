@@ -1,15 +1,16 @@
 //! Paths to endpoints, and what is done to every request: CORS, readiness, counting.
 
 use crate::{
-    call::Call,
+    call::{Call, Origin},
     cluster,
     error::ApiError,
-    federate,
+    features, federate,
     form::Form,
     lifecycle,
     options::Options,
     output::Encoding,
     page, query, series,
+    server::Peer,
     state::{Counters, Ports, Shared, State},
     status, targets, write,
 };
@@ -59,6 +60,7 @@ fn api(state: &Shared) -> Router {
         .route("/label/{name}/values", label_values(state))
         .route("/targets", read(state, targets::targets))
         .route("/targets/metadata", read(state, targets::target_metadata))
+        .route("/features", read(state, features::features))
         .route("/metadata", read(state, targets::metadata))
         .route("/scrape_pools", read(state, targets::scrape_pools))
         .route("/scrape_pools/config", read(state, targets::scrape_pool_config))
@@ -138,7 +140,9 @@ where
         Ok(form) => form,
         Err(error) => return error.into_response(),
     };
-    let call = Call { state, form, headers: parts.headers, encoding };
+    let client = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+    let origin = Origin { client, method: parts.method, path: parts.uri.path().to_owned() };
+    let call = Call { state, form, headers: parts.headers, encoding, origin };
     let mut response = f(call).await.unwrap_or_else(ApiError::into_response);
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     response

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use model::{BoxFuture, ClientIo, Listener, Spawner};
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -75,8 +76,8 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
             () = &mut shutdown => break,
         };
-        let io = match accepted {
-            Ok((io, _)) => io,
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept a web connection");
                 sleep(Duration::from_millis(50)).await;
@@ -85,7 +86,7 @@ pub async fn serve(
         };
         let (router, stopped) = (router.clone(), stopped.clone());
         let task = async move {
-            connection(io, router, options, stopped).await;
+            connection(io, peer, router, options, stopped).await;
             drop(permit);
         };
         spawner.spawn("web_connection", Box::pin(task));
@@ -99,8 +100,13 @@ pub async fn serve(
     // Dropping `stop` ends those that are left.
 }
 
+/// Who sent a request, among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
 async fn connection(
     io: Box<dyn ClientIo>,
+    peer: SocketAddr,
     router: Router,
     options: ServerOptions,
     mut stopped: watch::Receiver<bool>,
@@ -108,7 +114,9 @@ async fn connection(
     let io = TokioIo::new(Patient::new(io, options.write_timeout).compat());
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let router = router.clone();
-        router.oneshot(request.map(Body::new))
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.oneshot(request)
     });
     let mut builder = http1::Builder::new();
     builder

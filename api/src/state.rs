@@ -1,12 +1,15 @@
 //! What every handler holds: the ports, the options, and the few things requests share.
 
 use crate::{
+    engine_metrics::EngineMetrics,
     options::Options,
     ports::{BuildInfo, Cluster, ConfigSource, Lifecycle, Metrics, Targets, Tsdb, WriteSink},
+    query_log::QueryLog,
+    queue::Queue,
     write::LabelCache,
 };
 use http::{HeaderMap, header};
-use model::{Clock, Spawner, Views};
+use model::{Clock, Fs, MemoryPool, Spawner, Views};
 use promql::{Engine, EngineOptions};
 use std::{
     sync::{
@@ -38,6 +41,8 @@ pub struct Ports {
     pub metrics: Arc<dyn Metrics>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Files: the log of queries, and which of them run.
+    pub fs: Arc<dyn Fs>,
     /// Threads for queries and for decoding large writes.
     pub spawner: Arc<dyn Spawner>,
     /// What was built.
@@ -57,6 +62,8 @@ pub struct Counters {
     pub queries: AtomicU64,
     /// Microseconds spent evaluating them.
     pub query_micros: AtomicU64,
+    /// The engine, under Prometheus's names.
+    pub engine: EngineMetrics,
     /// Samples taken by remote write.
     pub samples_written: AtomicU64,
     /// Samples refused by remote write, for whatever reason.
@@ -77,8 +84,11 @@ pub(crate) struct State {
     pub(crate) counters: Arc<Counters>,
     /// But for the step of subqueries, which the configuration gives: see [`State::engine`].
     engine: EngineOptions,
-    /// One permit per query under evaluation.
-    pub(crate) queries: Arc<Semaphore>,
+    /// Places for queries.
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) query_log: QueryLog,
+    /// What queries may hold together.
+    pub(crate) memory: Arc<MemoryPool>,
     /// One permit per KiB of request bodies in memory.
     bodies: Arc<Semaphore>,
     pub(crate) label_cache: Arc<LabelCache>,
@@ -93,7 +103,9 @@ impl State {
     pub(crate) fn new(ports: Ports, options: Options, counters: Arc<Counters>) -> State {
         let series = options.write_cache_series;
         State {
-            queries: Arc::new(Semaphore::new(options.query_concurrency_max.max(1))),
+            queue: Arc::new(Queue::new(&*ports.fs, &options, counters.clone())),
+            query_log: QueryLog::new(ports.fs.clone()),
+            memory: Arc::new(MemoryPool::new(options.query_bytes_total_max)),
             bodies: Arc::new(Semaphore::new(kib(options.body_bytes_in_flight_max) as usize)),
             label_cache: Arc::new(LabelCache::new(series, series.saturating_mul(CACHE_BYTES_PER_SERIES))),
             engine: engine_options(&options),

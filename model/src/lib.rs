@@ -26,8 +26,8 @@ pub use ports::{
     Rng, Spawner,
 };
 pub use query::{
-    Budget, Consistency, LabelQuery, OpenView, QueryError, Queryable, Samples, SelectRequest, Series,
-    SeriesSet, ViewError, ViewIndexes, Views,
+    Budget, Consistency, LabelQuery, MemoryPool, OpenView, QueryError, Queryable, Samples, SelectRequest,
+    Series, SeriesSet, ViewError, ViewIndexes, Views,
 };
 pub use regex::{AnchoredRegex, RegexError};
 pub use row::{Row, RowKind, SeriesTable, SlotId};

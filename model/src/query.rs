@@ -24,7 +24,8 @@ pub enum QueryError {
     Canceled,
     /// It would need more memory than it may have; nothing was spent on the part that did not fit.
     #[error(
-        "query needs more than {limit} bytes of memory: {used} in use, {wanted} more wanted; narrow it or raise the limit"
+        "query needs more than {limit} bytes of memory: {used} in use, {wanted} more wanted; \
+         narrow it or raise --query.max-bytes"
     )]
     TooManyBytes {
         /// The query's limit, bytes.
@@ -34,17 +35,71 @@ pub enum QueryError {
         /// What it asked for on top.
         wanted: u64,
     },
+    /// All queries of the node would need more memory than they may have together. It may pass by itself.
+    #[error(
+        "queries of this node need more than {limit} bytes of memory together: {used} in use, {wanted} more wanted; \
+         try again, narrow the query or raise --query.max-bytes-total"
+    )]
+    TooManyBytesTogether {
+        /// The limit, bytes.
+        limit: u64,
+        /// What all of them held.
+        used: u64,
+        /// What this one asked for on top.
+        wanted: u64,
+    },
     /// Storage could not deliver.
     #[error("{0}")]
     Storage(String),
 }
 
-/// What one query may spend: time and bytes, shared by all its selects and evaluation threads.
+/// The memory that all queries of a node share.
+#[derive(Debug)]
+pub struct MemoryPool {
+    bytes_max: u64,
+    bytes: AtomicU64,
+}
+
+impl MemoryPool {
+    /// A pool of so many bytes.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> MemoryPool {
+        MemoryPool { bytes_max, bytes: AtomicU64::new(0) }
+    }
+
+    /// Bytes taken now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, wanted: u64) -> Result<(), QueryError> {
+        match add_up_to(&self.bytes, wanted, self.bytes_max) {
+            Ok(_) => Ok(()),
+            Err(used) => Err(QueryError::TooManyBytesTogether { limit: self.bytes_max, used, wanted }),
+        }
+    }
+
+    fn give(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Adds unless the sum is above `max`; yields the sum, or what was there. Never above `max` for a moment either: what
+/// is refused to one must not be missing to another.
+fn add_up_to(number: &AtomicU64, more: u64, max: u64) -> Result<u64, u64> {
+    let sum = |now: u64| now.checked_add(more).filter(|sum| *sum <= max);
+    number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).map(|before| before + more)
+}
+
+/// What one query may spend: time and bytes, shared by all its selects and evaluation threads. What it still holds is
+/// given back to the pool when it is dropped.
 #[derive(Debug)]
 pub struct Budget {
     clock: Arc<dyn Clock>,
     deadline: Duration,
     bytes_max: u64,
+    pool: Option<Arc<MemoryPool>>,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
     canceled: AtomicBool,
@@ -58,10 +113,18 @@ impl Budget {
             clock,
             deadline,
             bytes_max,
+            pool: None,
             bytes: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
             canceled: AtomicBool::new(false),
         }
+    }
+
+    /// The same, with all its bytes taken from a pool, too.
+    #[must_use]
+    pub fn within(mut self, pool: Arc<MemoryPool>) -> Budget {
+        self.pool = Some(pool);
+        self
     }
 
     /// Asks the query to end.
@@ -85,11 +148,10 @@ impl Budget {
     /// # Errors
     /// If they do not fit.
     pub fn take(&self, wanted: u64) -> Result<(), QueryError> {
-        let used = self.bytes.fetch_add(wanted, Ordering::Relaxed);
-        let now = used.saturating_add(wanted);
-        if now > self.bytes_max {
-            self.bytes.fetch_sub(wanted, Ordering::Relaxed);
-            return Err(QueryError::TooManyBytes { limit: self.bytes_max, used, wanted });
+        let now = add_up_to(&self.bytes, wanted, self.bytes_max)
+            .map_err(|used| QueryError::TooManyBytes { limit: self.bytes_max, used, wanted })?;
+        if let Some(pool) = &self.pool {
+            pool.take(wanted).inspect_err(|_| _ = self.bytes.fetch_sub(wanted, Ordering::Relaxed))?;
         }
         self.bytes_peak.fetch_max(now, Ordering::Relaxed);
         Ok(())
@@ -98,12 +160,23 @@ impl Budget {
     /// Gives bytes back.
     pub fn give(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(pool) = &self.pool {
+            pool.give(bytes);
+        }
     }
 
     /// The most bytes held at once so far.
     #[must_use]
     pub fn bytes_peak(&self) -> u64 {
         self.bytes_peak.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.give(*self.bytes.get_mut());
+        }
     }
 }
 
@@ -247,4 +320,59 @@ pub trait Views: Send + Sync {
     /// Opens a view of all data shards, waiting at most `timeout` for leaders and for this node to catch up.
     fn open(&self, consistency: Consistency, timeout: Duration)
     -> BoxFuture<'_, Result<OpenView, ViewError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    fn budget(bytes_max: u64, pool: &Arc<MemoryPool>) -> Budget {
+        Budget::new(Arc::new(Stopped), Duration::from_secs(1), bytes_max).within(pool.clone())
+    }
+
+    #[test]
+    fn a_query_is_refused_what_does_not_fit_with_the_sizes_and_the_remedy() {
+        let pool = Arc::new(MemoryPool::new(1000));
+        let budget = budget(100, &pool);
+        budget.take(90).unwrap();
+        let text = budget.take(20).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "query needs more than 100 bytes of memory: 90 in use, 20 more wanted; \
+             narrow it or raise --query.max-bytes"
+        );
+        assert_eq!((budget.bytes_peak(), pool.bytes()), (90, 90));
+    }
+
+    #[test]
+    fn queries_share_a_pool() {
+        let pool = Arc::new(MemoryPool::new(100));
+        let (one, other) = (budget(100, &pool), budget(100, &pool));
+        one.take(70).unwrap();
+        let refused = QueryError::TooManyBytesTogether { limit: 100, used: 70, wanted: 40 };
+        assert_eq!(other.take(40), Err(refused));
+        one.give(20);
+        assert_eq!(other.take(40), Ok(()));
+    }
+
+    #[test]
+    fn a_query_that_ends_gives_back_what_it_holds() {
+        let pool = Arc::new(MemoryPool::new(100));
+        let one = budget(100, &pool);
+        one.take(70).unwrap();
+        drop(one);
+        assert_eq!(pool.bytes(), 0);
+    }
 }

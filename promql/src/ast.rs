@@ -219,6 +219,28 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// All of them.
+    pub const ALL: [BinaryOp; 18] = [
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        BinaryOp::Mod,
+        BinaryOp::Pow,
+        BinaryOp::Atan2,
+        BinaryOp::Eql,
+        BinaryOp::Neq,
+        BinaryOp::Lss,
+        BinaryOp::Lte,
+        BinaryOp::Gtr,
+        BinaryOp::Gte,
+        BinaryOp::TrimUpper,
+        BinaryOp::TrimLower,
+        BinaryOp::And,
+        BinaryOp::Or,
+        BinaryOp::Unless,
+    ];
+
     /// The operator as it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {

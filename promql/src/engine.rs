@@ -129,6 +129,18 @@ pub struct VectorSample {
     pub value: Point,
 }
 
+impl VectorSample {
+    /// Bytes that it takes in memory, as the budget counts them. Labels are shared with storage.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let histogram = match &self.value {
+            Point::Float(_) => 0,
+            Point::Histogram(histogram) => histogram_bytes(histogram),
+        };
+        (size_of::<VectorSample>() as u64).saturating_add(histogram)
+    }
+}
+
 /// One series of a range of values.
 #[derive(Clone, Debug)]
 pub struct MatrixSeries {
@@ -138,6 +150,20 @@ pub struct MatrixSeries {
     pub floats: Vec<(i64, f64)>,
     /// Histograms likewise.
     pub histograms: Vec<(i64, Arc<FloatHistogram>)>,
+}
+
+impl MatrixSeries {
+    /// Bytes that it takes in memory, as the budget counts them. Labels are shared with storage.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let points = size_of::<MatrixSeries>() + 16 * (self.floats.capacity() + self.histograms.capacity());
+        let histograms = self.histograms.iter().map(|(_, histogram)| histogram_bytes(histogram));
+        (points as u64).saturating_add(histograms.sum())
+    }
+}
+
+fn histogram_bytes(histogram: &FloatHistogram) -> u64 {
+    crate::histogram::sample_size(histogram).saturating_mul(16)
 }
 
 /// What a query evaluates to.
@@ -158,7 +184,7 @@ pub enum Value {
 pub struct Stats {
     /// Samples that the steps looked at, one looked at twice counted twice.
     pub total_queryable_samples: u64,
-    /// The same for each step (milliseconds), if it was asked for.
+    /// [`Stats::total_queryable_samples`] for each step (milliseconds), if it was asked for.
     pub by_step: Vec<(i64, u64)>,
     /// The most samples held at once.
     pub peak_samples: u64,
@@ -169,7 +195,7 @@ pub struct Stats {
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The value.
+    /// The value. Its bytes are taken from the budget and remain so until they are given back or the budget ends.
     pub value: Value,
     /// The time of a scalar, a string or a vector, milliseconds; of a range query its last step.
     pub timestamp: i64,
@@ -382,12 +408,29 @@ impl Evaluator<'_> {
             let values = self.scalar(node, grid)?.into_steps(grid.steps);
             let mut matrix = Matrix::new(self.meter);
             matrix.push(Track::of_floats(Labels::empty(), values))?;
-            let series = matrix.tracks.into_iter().map(|track| to_series(track, grid));
-            return Ok(Value::Matrix(series.collect()));
+            return self.series_of(matrix, |track| to_series(track, grid));
         }
         let matrix = self.vector(node, grid)?;
         let matrix = self.clean_up(matrix, grid)?;
-        Ok(by_labels(matrix.tracks.into_iter().map(|track| to_series(track, grid)).collect()))
+        self.series_of(matrix, |track| to_series(track, grid))
+    }
+
+    /// Tracks as series of the answer, sorted; each track's share of the budget becomes its series's.
+    fn series_of(
+        &self,
+        matrix: Matrix<'_>,
+        convert: impl Fn(Track) -> MatrixSeries,
+    ) -> Result<Value, EvalError> {
+        let Matrix { tracks, mut held } = matrix;
+        let mut all = Vec::with_capacity(tracks.len());
+        for track in tracks {
+            self.check()?;
+            held.give(track.bytes());
+            let series = convert(track);
+            self.budget.take(series.bytes())?;
+            all.push(series);
+        }
+        Ok(by_labels(all))
     }
 
     fn instant_value(&self, node: &Node, time: i64) -> Result<Value, EvalError> {
@@ -399,15 +442,20 @@ impl Evaluator<'_> {
             _ => {
                 let matrix = self.vector(node, &grid)?;
                 let matrix = self.clean_up(matrix, &grid)?;
-                let samples = matrix.tracks.into_iter().filter_map(|track| {
+                let Matrix { tracks, mut held } = matrix;
+                let mut samples = Vec::with_capacity(tracks.len());
+                for track in tracks {
+                    held.give(track.bytes());
                     let value = match track.get(0) {
-                        Cell::Absent => return None,
+                        Cell::Absent => continue,
                         Cell::Float(value) => Point::Float(value),
                         Cell::Histogram(histogram) => Point::Histogram(Arc::clone(histogram)),
                     };
-                    Some(VectorSample { labels: track.labels, value })
-                });
-                Ok(Value::Vector(samples.collect()))
+                    let sample = VectorSample { labels: track.labels, value };
+                    self.budget.take(sample.bytes())?;
+                    samples.push(sample);
+                }
+                Ok(Value::Vector(samples))
             }
         }
     }
@@ -429,7 +477,8 @@ impl Evaluator<'_> {
                 let mut all = Vec::new();
                 let mut held = crate::eval::meter::Held::new(self.meter);
                 self.select(&range.selector, grid, range.length.saturating_add(before), after, |series| {
-                    held.take(series.samples.bytes())?;
+                    let bytes = series.samples.bytes();
+                    held.take(bytes)?;
                     held.hold(series.samples.len() as u64)?;
                     let columns = Columns::new(series.samples, false);
                     let mut series = columns_to_series(series.labels, columns);
@@ -449,8 +498,10 @@ impl Evaluator<'_> {
                     }
                     if !series.floats.is_empty() || !series.histograms.is_empty() {
                         self.meter.count_read(0, (series.floats.len() + series.histograms.len()) as u64);
+                        self.budget.take(series.bytes())?;
                         all.push(series);
                     }
+                    held.give(bytes);
                     Ok(())
                 })?;
                 Ok(by_labels(all))
@@ -459,11 +510,10 @@ impl Evaluator<'_> {
                 let (inner, matrix) = self.subquery(subquery, grid)?;
                 let matrix = self.clean_up(matrix, &inner)?;
                 matrix.tracks.iter().for_each(|track| self.meter.count_read(0, track.points()));
-                let series = matrix.tracks.into_iter().map(|track| {
+                self.series_of(matrix, |track| {
                     let columns = track_columns(&track, &inner);
                     columns_to_series(track.labels, columns)
-                });
-                Ok(by_labels(series.collect()))
+                })
             }
             _ => Ok(Value::Matrix(Vec::new())),
         }

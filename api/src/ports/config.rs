@@ -1,7 +1,7 @@
 //! The configuration: in force, offered, and before.
 
 use model::{BoxFuture, ConfigVersion, Labels, TimestampMs};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// A committed configuration.
 #[derive(Clone, Debug)]
@@ -18,6 +18,15 @@ pub struct ConfigEntry {
     pub yaml: String,
 }
 
+/// Where queries are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryLogFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Rises with each reload: the file is then opened again.
+    pub reloads: u64,
+}
+
 /// The configuration.
 pub trait ConfigSource: Send + Sync {
     /// The configuration in force as YAML with defaults, secrets as `<secret>`.
@@ -29,6 +38,10 @@ pub trait ConfigSource: Send + Sync {
     /// `global.evaluation_interval` in force: the step of subqueries that name none.
     fn evaluation_interval(&self) -> Duration {
         Duration::from_secs(60)
+    }
+    /// `global.query_log_file` in force.
+    fn query_log(&self) -> Option<QueryLogFile> {
+        None
     }
     /// Offers this node's file. The error is the text for the user, `FILE:LINE: FIELD: ...`.
     fn reload(&self) -> BoxFuture<'_, Result<(), String>>;

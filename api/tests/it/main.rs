@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
+mod engine;
+mod files;
 mod lifecycle;
 mod memory;
 mod query;

@@ -1,13 +1,16 @@
 //! A whole API over ports in memory, and how a test asks it.
 
-use crate::memory::{Inline, Memory, MemoryViews, NOW, Stopped};
+use crate::{
+    files::Files,
+    memory::{Inline, Memory, MemoryViews, NOW, Stopped},
+};
 use api::{
     Counters, Options, Ports,
     ports::{
         BuildInfo, Cluster, ClusterStatus, ConfigEntry, ConfigSource, ConfigStatus, Gap, GapQuery, Lifecycle,
-        Metrics, NodeState, NodeStatus, Readiness, ReplayStatus, ReplicaRole, ReplicaStatus, RuntimeInfo,
-        ShardStatus, TargetList, TargetMetadata, Targets, Tsdb, TsdbStats, WriteError, WriteOutcome,
-        WriteRequest, WriteSink,
+        Metrics, NodeState, NodeStatus, QueryLogFile, Readiness, ReplayStatus, ReplicaRole, ReplicaStatus,
+        RuntimeInfo, ShardStatus, TargetList, TargetMetadata, Targets, Tsdb, TsdbStats, WriteError,
+        WriteOutcome, WriteRequest, WriteSink,
     },
 };
 use axum::{Router, body::Body};
@@ -36,6 +39,8 @@ pub(crate) struct World {
     pub(crate) metadata: Vec<TargetMetadata>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) external_labels: Labels,
+    pub(crate) files: Files,
+    pub(crate) query_log: Option<QueryLogFile>,
     pub(crate) written: Result<WriteOutcome, WriteError>,
     pub(crate) reload: Result<(), String>,
 }
@@ -51,6 +56,8 @@ impl Default for World {
             metadata: Vec::new(),
             gaps: Vec::new(),
             external_labels: Labels::empty(),
+            files: Files::default(),
+            query_log: None,
             written: Ok(WriteOutcome::default()),
             reload: Ok(()),
         }
@@ -63,6 +70,7 @@ pub(crate) struct Said {
     metadata: Vec<TargetMetadata>,
     gaps: Vec<Gap>,
     external_labels: Labels,
+    pub(crate) query_log: Mutex<Option<QueryLogFile>>,
     readiness: Readiness,
     outcome: Result<WriteOutcome, WriteError>,
     reload: Result<(), String>,
@@ -113,6 +121,7 @@ impl World {
             metadata: self.metadata,
             gaps: self.gaps,
             external_labels: self.external_labels,
+            query_log: Mutex::new(self.query_log),
             readiness: self.readiness,
             outcome: self.written,
             reload: self.reload,
@@ -140,6 +149,7 @@ impl World {
             tsdb: said.clone(),
             metrics: said.clone(),
             clock: Arc::<Stopped>::default(),
+            fs: Arc::new(self.files),
             spawner: Arc::new(Inline),
             build,
         };
@@ -264,6 +274,9 @@ impl ConfigSource for Said {
     }
     fn external_labels(&self) -> Labels {
         self.external_labels.clone()
+    }
+    fn query_log(&self) -> Option<QueryLogFile> {
+        self.query_log.lock().unwrap().clone()
     }
     fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { self.reload.clone() })

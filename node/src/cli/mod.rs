@@ -3,7 +3,7 @@
 mod check;
 mod config;
 mod dev;
-mod features;
+pub(crate) mod features;
 mod http;
 pub(crate) mod serve;
 mod status;

@@ -2,11 +2,17 @@
 //! Alertmanager's `--cluster.*` where it is a cluster's.
 
 use super::features::Enabled;
-use crate::server::{self, ServeOptions};
+use crate::{
+    outside::memory_bytes,
+    server::{self, ServeOptions},
+};
 use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
 use scrape::config::{parse_bytes, parse_duration};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+/// What all queries may hold together where nothing else is said and there is memory enough.
+const QUERY_BYTES_TOTAL: u64 = 4 << 30;
 
 /// Milliseconds of a duration as Prometheus writes it.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -79,6 +85,13 @@ pub(crate) struct ServeArgs {
     /// How many samples a query may hold in memory.
     #[arg(long = "query.max-samples", value_name = "N", default_value_t = 50_000_000)]
     query_max_samples: usize,
+    /// How many bytes a query may hold in memory, its answer included.
+    #[arg(long = "query.max-bytes", value_name = "SIZE", default_value = "2GiB", value_parser = bytes)]
+    query_max_bytes: u64,
+    /// How many bytes all queries may hold together, answers on their way included; 0 is 4GiB, or half of the memory
+    /// where that is less.
+    #[arg(long = "query.max-bytes-total", value_name = "SIZE", default_value = "0", value_parser = bytes)]
+    query_max_bytes_total: u64,
     /// How far back a selector looks for a sample.
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     query_lookback_delta: Duration,
@@ -154,6 +167,8 @@ impl ServeArgs {
             ("query.timeout", duration(self.query_timeout)),
             ("query.max-concurrency", self.query_max_concurrency.to_string()),
             ("query.max-samples", self.query_max_samples.to_string()),
+            ("query.max-bytes", format!("{}B", self.query_max_bytes)),
+            ("query.max-bytes-total", format!("{}B", self.query_bytes_total())),
             ("query.lookback-delta", duration(self.query_lookback_delta)),
             ("query.consistency-timeout", duration(self.query_consistency_timeout)),
             ("enable-feature", self.enable_feature.join(",")),
@@ -174,8 +189,17 @@ impl ServeArgs {
         .into()
     }
 
+    /// What all queries may hold together.
+    fn query_bytes_total(&self) -> u64 {
+        match self.query_max_bytes_total {
+            0 => memory_bytes().map_or(QUERY_BYTES_TOTAL, |bytes| (bytes / 2).min(QUERY_BYTES_TOTAL)),
+            bytes => bytes,
+        }
+    }
+
     fn into_options(self) -> anyhow::Result<ServeOptions> {
         let flags = self.flags();
+        let query_max_bytes_total = self.query_bytes_total();
         let clustered = !self.cluster_initial_members.is_empty() || !self.cluster_peers.is_empty();
         if clustered && !self.cluster_insecure && !self.cluster_listen_address.ip().is_loopback() {
             anyhow::bail!(
@@ -208,10 +232,6 @@ impl ServeArgs {
         let web_listen_address = web.parse().with_context(|| {
             format!("--web.listen-address: {web:?} is not an address; give IP:PORT or :PORT")
         })?;
-        let enabled = Enabled::of(&self.enable_feature);
-        for name in &enabled.unknown {
-            tracing::warn!(name, "unknown option for --enable-feature, it has no effect");
-        }
         let node_name = match self.node_name {
             Some(name) => name,
             None => hostname().context("--node.name: not given, and the host's name cannot be read")?,
@@ -234,10 +254,11 @@ impl ServeArgs {
             query_timeout: self.query_timeout,
             query_max_concurrency: self.query_max_concurrency,
             query_max_samples: self.query_max_samples,
+            query_max_bytes: self.query_max_bytes.min(query_max_bytes_total),
+            query_max_bytes_total,
             query_lookback_delta: self.query_lookback_delta,
+            enabled: Enabled::of(&self.enable_feature),
             query_consistency_timeout: self.query_consistency_timeout,
-            features: enabled.features,
-            parser: enabled.parser,
             cluster_name: self.cluster_name,
             clustered,
             initial_members: self.cluster_initial_members,

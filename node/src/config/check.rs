@@ -133,7 +133,6 @@ impl Checker<'_> {
         let global = raw.global.unwrap_or_default();
         for (field, value) in [
             ("global.rule_query_offset", &global.rule_query_offset),
-            ("global.query_log_file", &global.query_log_file),
             ("global.scrape_failure_log_file", &global.scrape_failure_log_file),
         ] {
             self.refuse(field, value)?;
@@ -181,6 +180,7 @@ impl Checker<'_> {
         Ok(Config {
             evaluation_interval: evaluation_interval.unwrap_or(DurationMs(60_000)),
             external_labels,
+            query_log_file: global.query_log_file.map(|file| file.value).filter(|file| !file.is_empty()),
             out_of_order_time_window: out_of_order.unwrap_or_default(),
             retention_time,
             retention_size: retention_size.map(|size| size.0),

@@ -21,6 +21,8 @@ pub struct Config {
     pub evaluation_interval: DurationMs,
     /// `global.external_labels`, with environment variables as they stand.
     pub external_labels: Labels,
+    /// `global.query_log_file` as it stands there; relative to the configuration file.
+    pub query_log_file: Option<String>,
     /// `storage.tsdb.out_of_order_time_window`.
     pub out_of_order_time_window: DurationMs,
     /// `storage.tsdb.retention.time`, which beats the flag.

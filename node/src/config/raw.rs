@@ -92,7 +92,7 @@ pub(super) struct RawGlobal {
     pub(super) scrape_protocols: Opt<Vec<String>>,
     pub(super) evaluation_interval: Opt<String>,
     pub(super) rule_query_offset: Opt<Anything>,
-    pub(super) query_log_file: Opt<Anything>,
+    pub(super) query_log_file: Opt<String>,
     pub(super) scrape_failure_log_file: Opt<Anything>,
     pub(super) external_labels: Opt<BTreeMap<String, String>>,
     pub(super) body_size_limit: Opt<String>,

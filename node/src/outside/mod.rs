@@ -9,12 +9,14 @@
 
 mod clock;
 mod fs;
+mod memory;
 mod net;
 mod rng;
 mod spawner;
 
 pub use clock::SystemClock;
 pub use fs::SystemFs;
+pub use memory::memory_bytes;
 pub use net::SystemNet;
 pub use rng::SystemRng;
 pub use spawner::TokioSpawner;

@@ -3,7 +3,7 @@
 
 use super::Node;
 use crate::config::{self, mask_secrets};
-use api::ports::{ConfigEntry, ConfigSource};
+use api::ports::{ConfigEntry, ConfigSource, QueryLogFile};
 use model::{BoxFuture, ConfigVersion, Fs, Labels, TimestampMs};
 use raft::meta::{ConfigFiles, MetaCommand, MetaResponse, OfferMode};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,7 @@ struct State {
     remembered: Remembered,
     last_reload_failed: bool,
     last_reload: TimestampMs,
+    reloads: u64,
 }
 
 /// Offers and shows the configuration.
@@ -252,11 +253,19 @@ impl ConfigSource for Configuration {
         plan.config.as_ref().map_or(Duration::from_secs(60), |config| config.evaluation_interval.into())
     }
 
+    fn query_log(&self) -> Option<QueryLogFile> {
+        let plan = self.node.plan.borrow();
+        let file = plan.config.as_ref()?.query_log_file.as_ref()?;
+        let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
+        Some(QueryLogFile { path: base.join(file), reloads: self.state().reloads })
+    }
+
     fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let result = self.reload_file().await;
             let mut state = self.state();
             state.last_reload_failed = result.is_err();
+            state.reloads += 1;
             state.last_reload = self.node.ports.clock.now();
             result
         })

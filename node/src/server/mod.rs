@@ -28,6 +28,7 @@ mod views;
 mod writes;
 
 use crate::{
+    cli::features::Enabled,
     config::{self, Unsupported},
     outside::{SystemClock, SystemFs, SystemNet, SystemRng, TokioSpawner},
 };
@@ -99,14 +100,16 @@ pub(crate) struct ServeOptions {
     pub query_max_concurrency: usize,
     /// `--query.max-samples`
     pub query_max_samples: usize,
+    /// `--query.max-bytes`
+    pub query_max_bytes: u64,
+    /// `--query.max-bytes-total`
+    pub query_max_bytes_total: u64,
+    /// `--enable-feature`
+    pub enabled: Enabled,
     /// `--query.lookback-delta`
     pub query_lookback_delta: Duration,
     /// `--query.consistency-timeout`
     pub query_consistency_timeout: Duration,
-    /// `--enable-feature`, of evaluation
-    pub features: promql::Features,
-    /// `--enable-feature`, of the language
-    pub parser: promql::ParserOptions,
     /// `--cluster.name`
     pub cluster_name: String,
     /// Whether there are cluster flags at all; without them a node is a cluster of one that listens to nobody.
@@ -393,6 +396,7 @@ async fn serve(
             tsdb: Arc::new(metrics::NodeTsdb::new(node.clone())),
             metrics: Arc::new(metrics::NodeMetrics::new(node.clone(), counters.clone())),
             clock: node.ports.clock.clone(),
+            fs: node.ports.fs.clone(),
             spawner: node.ports.spawner.clone(),
             build: metrics::build_info(),
         },
@@ -519,10 +523,14 @@ fn api_options(options: &ServeOptions) -> api::Options {
         query_timeout: options.query_timeout,
         query_concurrency_max: options.query_max_concurrency,
         query_samples_max: options.query_max_samples as u64,
+        query_bytes_max: options.query_max_bytes,
+        query_bytes_total_max: options.query_max_bytes_total,
+        active_queries: Some(options.data.join("queries.active")),
+        features: options.enabled.engine,
+        parser: options.enabled.parser,
+        per_step_stats: options.enabled.per_step_stats,
         lookback_delta: options.query_lookback_delta,
         consistency_timeout: options.query_consistency_timeout,
-        features: options.features,
-        parser: options.parser,
         lifecycle_enabled: options.enable_lifecycle,
         // Whoever may change what is scraped, and with which files of secrets, may do anything.
         config_apply_enabled: options.enable_lifecycle,

@@ -140,6 +140,13 @@ impl<'a> Held<'a> {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// Gives bytes back that are spent no more; at most what is held.
+    pub(crate) fn give(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.meter.budget.give(bytes);
+        self.bytes -= bytes;
+    }
 }
 
 impl Drop for Held<'_> {

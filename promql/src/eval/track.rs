@@ -113,7 +113,8 @@ impl Track {
         floats + histograms
     }
 
-    fn bytes(&self) -> u64 {
+    /// Bytes that it takes in memory, as the budget counts them.
+    pub(crate) fn bytes(&self) -> u64 {
         let histograms: u64 = self.histograms.iter().flatten().map(|h| sample_size(h) * 16).sum();
         (self.floats.len() * 8 + self.histograms.len() * 8) as u64 + histograms + 128
     }

@@ -66,6 +66,9 @@ struct Frame {
     params: Vec<Column>,
 }
 
+/// Samples in windows between two looks at the time: some milliseconds.
+const UNCHECKED_MAX: u64 = 1 << 17;
+
 impl Evaluator<'_> {
     /// Applies a window function to every series.
     pub(crate) fn stream_window(
@@ -319,6 +322,7 @@ impl Evaluator<'_> {
             params: [f64::NAN; 2],
         };
         let mut widest = 0;
+        let mut unchecked = 0;
         for step in 0..grid.steps {
             let end = reference(step);
             let start = end.saturating_sub(frame.length);
@@ -337,6 +341,12 @@ impl Evaluator<'_> {
                 + histograms.values[histogram_ends.range()].iter().map(|h| sample_size(h)).sum::<u64>();
             widest = widest.max(in_window);
             self.meter.count_read(step, in_window);
+            // One series may have so many steps with such wide windows that looking once a series is too seldom.
+            unchecked += in_window;
+            if unchecked > UNCHECKED_MAX {
+                self.check()?;
+                unchecked = 0;
+            }
             for (param, column) in call.params.iter_mut().zip(&frame.params) {
                 *param = column.get(step);
             }
