@@ -223,7 +223,7 @@ fn merged(kv: &dyn KvRead, cache: &ChunkCache, parts: &[ChunkRef]) -> Result<Chu
         let mut floats: Vec<(u32, f64)> = Vec::new();
         let mut histograms: Vec<(u32, Value)> = Vec::new();
         for ((part, head), rows) in parts.iter().zip(&heads).zip(&rows) {
-            let Ok(position) = head.series.binary_search(&series) else { continue };
+            let Some(position) = head.position(series) else { continue };
             let read = cache.group(kv, part, position / GROUP).and_then(|group| {
                 group
                     .column(position % GROUP, head.timestamps.len(), &mut scratch)

@@ -53,9 +53,7 @@ pub(crate) fn sealed_bits(
     let covering = source.chunks.iter().filter(|c| c.first <= timestamp && timestamp <= c.last);
     for chunk in covering {
         let head = cache.head(kv, chunk)?;
-        let (Ok(row), Ok(at)) =
-            (head.timestamps.binary_search(&timestamp.0), head.series.binary_search(&series))
-        else {
+        let (Ok(row), Some(at)) = (head.timestamps.binary_search(&timestamp.0), head.position(series)) else {
             continue;
         };
         let group = cache.group(kv, chunk, at / GROUP)?;

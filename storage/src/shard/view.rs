@@ -141,21 +141,20 @@ impl ShardView {
             let mut column = Column::default();
             for chunk in chunks {
                 let head = self.inner.cache.head(&*self.inner.kv, chunk)?;
-                let Ok(at) = head.series.binary_search(&found.series) else { continue };
+                let Some(at) = head.position(found.series) else { continue };
                 let group = self.inner.cache.group(&*self.inner.kv, chunk, at / GROUP)?;
                 append(&mut samples, &head.timestamps, &group, at % GROUP, &mut column, start, end)
                     .map_err(|cause| damaged(&chunk.name, cause))?;
             }
             Ok::<_, ReadError>(())
         })();
-        let at = self.column(source, found.series);
-        for row in windows.iter().flat_map(|window| &window.rows) {
-            if let Some(at) = at
-                && row.timestamp >= start
-                && row.timestamp <= end
-                && let Some(cell) = row.cells.get(at)
-            {
-                push(&mut samples, row.timestamp.0, &cell);
+        if let Some(at) = self.column(source, found.series).filter(|_| !windows.is_empty()) {
+            for window in windows {
+                for row in window.between(start, end) {
+                    if let Some(cell) = row.cells.get(at) {
+                        push(&mut samples, row.timestamp.0, &cell);
+                    }
+                }
             }
         }
         if !samples.timestamps.is_sorted_by(|a, b| a < b) {

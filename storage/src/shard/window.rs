@@ -51,6 +51,13 @@ impl Window {
         }
     }
 
+    /// The rows from `start` to `end`, both included.
+    pub(crate) fn between(&self, start: TimestampMs, end: TimestampMs) -> &[OpenRow] {
+        let from = self.rows.partition_point(|row| row.timestamp < start);
+        let to = self.rows.partition_point(|row| row.timestamp <= end);
+        self.rows.get(from..to).unwrap_or_default()
+    }
+
     /// First and last timestamp.
     pub(crate) fn bounds(&self) -> Option<(TimestampMs, TimestampMs)> {
         Some((self.rows.first()?.timestamp, self.rows.last()?.timestamp))

@@ -55,6 +55,8 @@ trait Server {
     /// kill -9 of all processes, and a start again, without waiting.
     fn crash_and_start(&mut self);
     fn stop(&mut self);
+    /// A start after a stop, without waiting.
+    fn start_again(&mut self);
 }
 
 impl Server for Cluster {
@@ -75,6 +77,9 @@ impl Server for Cluster {
     }
     fn stop(&mut self) {
         Cluster::stop(self);
+    }
+    fn start_again(&mut self) {
+        self.start_dev();
     }
 }
 
@@ -119,6 +124,9 @@ impl Server for Prometheus {
     }
     fn stop(&mut self) {
         self.program.terminate();
+    }
+    fn start_again(&mut self) {
+        self.program = prometheus(&self.binary, self.dir.path(), self.port);
     }
 }
 
@@ -262,16 +270,73 @@ fn writing(args: &Args, server: &mut dyn Server) -> anyhow::Result<()> {
     let found = server.clients()[0].query(&query, Some(end)).map_err(anyhow::Error::msg)?;
     let found = found.first().and_then(|f| f["value"][1].as_str()?.parse::<f64>().ok()).unwrap_or(0.0);
     row("of the acknowledged samples, missing afterwards", format!("{:.0}", samples - found));
+    querying(args, server, end)?;
+    on_disk("after a stop", server, samples);
+    server.start_again();
+    wait_ready(server);
+    settle(server);
+    on_disk("settled", server, samples);
+    Ok(())
+}
+
+/// What a page of a dashboard asks of what was written: one client, one query after the other.
+fn querying(args: &Args, server: &dyn Server, end: f64) -> anyhow::Result<()> {
+    const QUERIES: [&str; 7] = [
+        "written_1{instance=\"host-00003\"}",
+        "rate(written_1{instance=\"host-00003\"}[5m])",
+        "sum(rate(written_1[5m]))",
+        "topk(5, written_2)",
+        "avg by (job) (avg_over_time(written_5[10m]))",
+        "max(written_7 - written_4)",
+        "quantile(0.9, written_8)",
+    ];
+    let (client, pids) = (server.clients().remove(0), server.pids());
+    let start = end - (args.write_steps * 15) as f64;
+    let step = ((end - start) / 100.0).max(15.0);
+    let patience = Duration::from_secs(args.seconds.min(30));
+    let (began, cpu, mut answers) = (Instant::now(), cpu_seconds(&pids), 0_u32);
+    while began.elapsed() < patience {
+        for query in QUERIES {
+            let found = client.query_range(query, start, end, step).map_err(anyhow::Error::msg)?;
+            anyhow::ensure!(!found.is_empty(), "{query}: no answer");
+            answers += 1;
+        }
+    }
+    row(
+        "seven range queries of 100 steps, one client: answers/s",
+        format!("{:.0}", f64::from(answers) / began.elapsed().as_secs_f64()),
+    );
+    row(
+        "the same, CPU-ms per answer, all processes",
+        format!("{:.1}", (cpu_seconds(&pids) - cpu) * 1e3 / f64::from(answers)),
+    );
+    Ok(())
+}
+
+/// Stops the server and counts what its samples take.
+fn on_disk(when: &str, server: &mut dyn Server, samples: f64) {
     server.stop();
     let data = server.data();
     let disk: u64 = data.iter().map(|dir| disk_bytes(dir, Some("log"))).sum();
     let all: u64 = data.iter().map(|dir| disk_bytes(dir, None)).sum();
+    let per = |bytes: u64| bytes as f64 / samples / data.len() as f64;
     row(
-        "on disk after a stop, bytes per sample and replica, without the log",
-        format!("{:.2}", disk as f64 / samples / processes),
+        &format!("on disk {when}, bytes per sample and replica, without the log; with it"),
+        format!("{:.2}; {:.2}", per(disk), per(all)),
     );
-    row("the same with the log", format!("{:.2}", all as f64 / samples / processes));
-    Ok(())
+}
+
+/// Waits until what is on disk has not changed for half a minute.
+fn settle(server: &dyn Server) {
+    let bytes = || server.data().iter().map(|dir| disk_bytes(dir, Some("log"))).sum::<u64>();
+    let (began, mut last, mut since) = (Instant::now(), bytes(), Instant::now());
+    while since.elapsed() < Duration::from_secs(30) && began.elapsed() < PATIENCE {
+        sleep(Duration::from_secs(2));
+        let now = bytes();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
 }
 
 fn machine() -> anyhow::Result<String> {
