@@ -93,7 +93,7 @@ pub enum EvalError {
 
 impl EvalError {
     pub(crate) fn execution(text: impl Into<String>) -> EvalError {
-        EvalError::Execution(text.into())
+        EvalError::Execution(crate::go::shown(&text.into()).into_owned())
     }
 
     pub(crate) fn same_labels() -> EvalError {
@@ -436,7 +436,7 @@ impl Evaluator<'_> {
     fn instant_value(&self, node: &Node, time: i64) -> Result<Value, EvalError> {
         let grid = Grid::instant(time);
         match (&node.kind, node.value_type) {
-            (Kind::Text(text), _) => Ok(Value::String(text.clone())),
+            (Kind::Text(text), _) => Ok(Value::String(crate::go::shown(text).into_owned())),
             (_, ValueType::Scalar) => Ok(Value::Scalar(self.scalar(node, &grid)?.get(0))),
             (_, ValueType::Matrix) => self.instant_matrix(node, &grid),
             _ => {

@@ -1,6 +1,6 @@
 //! Texts as Go's `fmt` and `strconv` print them, where Prometheus's output shows them.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 /// Stands for byte 0: bytes that are not UTF-8 are kept as characters of the last private plane.
 const STRAY: u32 = 0x10_FF00;
@@ -29,6 +29,15 @@ fn stray(c: char) -> Option<u8> {
 /// Whether a character stands for a byte that is none of Unicode's.
 pub(crate) fn is_stray(c: char) -> bool {
     stray(c).is_some()
+}
+
+/// What [`text`] made of a Go string as JSON shows it: each byte that is not UTF-8 as the replacement character.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_stray) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if is_stray(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// The bytes of a Go string from what [`text`] made of it.

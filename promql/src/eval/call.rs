@@ -75,6 +75,18 @@ fn sign(value: f64) -> f64 {
     }
 }
 
+/// `sinh` and `cosh` overflow where `exp` does, as in Go, though half of it would have a place.
+fn sinh(value: f64) -> f64 {
+    if value.abs() > HALF_EXP { (value.abs().exp() * 0.5).copysign(value) } else { value.sinh() }
+}
+
+fn cosh(value: f64) -> f64 {
+    if value.abs() > HALF_EXP { value.abs().exp() * 0.5 } else { value.cosh() }
+}
+
+/// From here on the other half of `sinh` and `cosh` is lost in rounding.
+const HALF_EXP: f64 = 21.0;
+
 fn asinh(value: f64) -> f64 {
     if value == 0.0 { value } else { value.asinh() }
 }
@@ -99,7 +111,7 @@ impl Func {
             "clamp_max" => Func::ClampMax,
             "clamp_min" => Func::ClampMin,
             "cos" => Func::Map(f64::cos),
-            "cosh" => Func::Map(f64::cosh),
+            "cosh" => Func::Map(cosh),
             "day_of_month" => Func::Date(DatePart::DayOfMonth),
             "day_of_week" => Func::Date(DatePart::DayOfWeek),
             "day_of_year" => Func::Date(DatePart::DayOfYear),
@@ -132,7 +144,7 @@ impl Func {
             "scalar" => Func::Scalar,
             "sgn" => Func::Map(sign),
             "sin" => Func::Map(f64::sin),
-            "sinh" => Func::Map(f64::sinh),
+            "sinh" => Func::Map(sinh),
             "sort" => Func::Sort { descending: false },
             "sort_by_label" => Func::SortByLabel { descending: false },
             "sort_by_label_desc" => Func::SortByLabel { descending: true },

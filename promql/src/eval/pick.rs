@@ -14,7 +14,7 @@ use crate::engine::EvalError;
 use crate::go;
 use crate::histogram::histogram_text;
 use crate::number::{format_float, format_float_g, max, min, to_int64};
-use model::Labels;
+use model::{Labels, METRIC_NAME};
 use std::collections::HashMap;
 
 /// Series by group.
@@ -226,7 +226,9 @@ impl<'a> Evaluator<'a> {
         }
         let without_label: Vec<String> =
             aggregate.grouping.iter().filter(|name| *name != label).cloned().collect();
-        let keeps_label = !aggregate.without || !aggregate.grouping.iter().any(|name| name == label);
+        // `without` takes the name away, even if it is the value.
+        let dropped = label == METRIC_NAME || aggregate.grouping.iter().any(|name| name == label);
+        let keeps_label = !aggregate.without || !dropped;
         let mut groups = Groups::default();
         let mut outputs: HashMap<(usize, Value), usize> = HashMap::new();
         let mut by_labels: HashMap<Labels, usize> = HashMap::new();

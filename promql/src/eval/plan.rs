@@ -185,7 +185,8 @@ impl Bounds {
 
     fn plan(&self, expr: &Expr) -> Planned {
         let value_type = expr.value_type();
-        let at = expr.pos().start;
+        // Prometheus evaluates a subquery into a selector of its own making, which stands nowhere in the text.
+        let at = if matches!(expr, Expr::Subquery(_)) { 0 } else { expr.pos().start };
         let (kind, is_invariant, wrap) = match expr {
             Expr::Number(number) => (Kind::Number(number.value), true, false),
             Expr::String(text) => (Kind::Text(text.value.clone()), true, false),

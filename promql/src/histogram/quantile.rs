@@ -95,7 +95,11 @@ pub(crate) fn quantile(q: f64, histogram: &FloatHistogram) -> Quantile {
         rank = count - rank;
     }
     if histogram.sum.is_nan() {
-        count += rest.map(|bucket| bucket.count).sum::<f64>();
+        // Looking for what is in no bucket, Prometheus goes on to the last one, and then interpolates in that.
+        for next in rest {
+            bucket = *next;
+            count += bucket.count;
+        }
         if count < histogram.count {
             nan_input = Some(NanInput::SkewedHigher);
         }

@@ -1,7 +1,7 @@
 //! Runs promqltest scripts, the language in which Prometheus states what PromQL does.
 //!
 //! `PROMQLTEST_DIR=FOLDER cargo test -p promql --test promqltest` runs every `*.test` of a folder; without the
-//! variable, those of `../shared/prometheus/data/promqltest`. Each failure is printed with file, line, what was
+//! variable, those of `../shared/prometheus/data/promqltest` and our own in `scripts`. Each failure is printed with file, line, what was
 //! expected and what came; the last line counts. Every instant evaluation is also run in range mode and with its
 //! selectors pinned by `@`, as Prometheus's runner does it.
 
@@ -14,30 +14,46 @@ mod script;
 mod sequence;
 mod store;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Scripts that do not pass yet. One that begins to pass must leave the list.
 const NOT_YET: &[&str] = &[];
 
-fn main() -> ExitCode {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/prometheus/data/promqltest");
-    let asked = std::env::var("PROMQLTEST_DIR").ok();
-    let folder = asked.as_deref().unwrap_or(default);
-    if asked.is_none() && !Path::new(folder).is_dir() {
-        println!(
-            "promqltest: SKIPPED, there is no folder of scripts at {folder}; name one by PROMQLTEST_DIR"
-        );
-        return ExitCode::SUCCESS;
-    }
-    let mut scripts: Vec<_> = match std::fs::read_dir(folder) {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-        Err(error) => {
-            println!("promqltest: cannot read {folder}: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+/// Prometheus's own scripts.
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/prometheus/data/promqltest");
+/// What was found wrong once, and what no other script asks.
+const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/promqltest/scripts");
+
+fn scripts_in(folder: &str) -> std::io::Result<Vec<PathBuf>> {
+    let mut scripts: Vec<_> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     scripts.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
     scripts.sort();
+    Ok(scripts)
+}
+
+fn main() -> ExitCode {
+    let asked = std::env::var("PROMQLTEST_DIR").ok();
+    let mut folders = asked.as_deref().map_or_else(|| vec![CORPUS, OURS], |folder| vec![folder]);
+    if asked.is_none() && !Path::new(CORPUS).is_dir() {
+        println!(
+            "promqltest: SKIPPED Prometheus's scripts, there is no folder {CORPUS}; name one by PROMQLTEST_DIR"
+        );
+        folders.retain(|folder| *folder != CORPUS);
+    }
+    let mut scripts = Vec::new();
+    for folder in &folders {
+        match scripts_in(folder) {
+            Ok(found) => scripts.extend(found),
+            Err(error) => {
+                println!("promqltest: cannot read {folder}: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
     let only = std::env::var("PROMQLTEST_ONLY").unwrap_or_default();
     scripts.retain(|path| path.to_string_lossy().contains(&only));
     let mut total = run::Counts::default();
@@ -65,7 +81,7 @@ fn main() -> ExitCode {
         NOT_YET.len()
     );
     if total.evals == 0 {
-        println!("promqltest: nothing to run in {folder}");
+        println!("promqltest: nothing to run in {folders:?}");
         return ExitCode::FAILURE;
     }
     if red == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

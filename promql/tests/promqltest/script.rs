@@ -160,22 +160,52 @@ fn parse_eval(lines: &[String], line: usize) -> Result<(Eval, usize), String> {
         series: Vec::new(),
         range_vector: None,
     };
+    let mut used = lines.len();
     for (index, line) in lines.iter().enumerate().skip(1) {
         if parse_expectation(&mut eval, line).map_err(|error| format!("{error} (at {line:?})"))? {
-            return Ok((eval, index + 1));
+            used = index + 1;
+            break;
         }
     }
-    Ok((eval, lines.len()))
+    check(&eval)?;
+    Ok((eval, used))
+}
+
+/// Expectations that exclude each other.
+fn check(eval: &Eval) -> Result<(), String> {
+    let instant = matches!(eval.when, When::Instant(_));
+    if !eval.warn.is_empty() && eval.no_warn {
+        return Err("warn and no_warn are both expected".to_owned());
+    }
+    if !eval.info.is_empty() && eval.no_info {
+        return Err("info and no_info are both expected".to_owned());
+    }
+    if eval.range_vector.is_some() && !instant {
+        return Err("a range vector is expected of a range query".to_owned());
+    }
+    if instant && eval.range_vector.is_none() && eval.series.iter().any(|line| line.items.len() > 1) {
+        return Err("several values are expected of an instant query".to_owned());
+    }
+    Ok(())
+}
+
+fn fail(eval: &mut Eval, text: Text) -> Result<(), String> {
+    if eval.fail.as_ref().is_some_and(|old| !matches!(old, Text::Any)) {
+        return Err("failure is expected twice".to_owned());
+    }
+    eval.fail = Some(text);
+    Ok(())
 }
 
 /// Reads one line of an eval block; says whether the block ends here.
 fn parse_expectation(eval: &mut Eval, line: &str) -> Result<bool, String> {
-    if let Some(text) = line.strip_prefix("expected_fail_message") {
-        eval.fail = Some(Text::Exactly(text.trim().to_owned()));
-        return Ok(true);
-    }
-    if let Some(text) = line.strip_prefix("expected_fail_regexp") {
-        eval.fail = Some(compiled(text.trim())?);
+    let old = [("expected_fail_message", "msg"), ("expected_fail_regexp", "regex")];
+    if let Some((text, kind)) = old.iter().find_map(|(word, kind)| Some((line.strip_prefix(word)?, kind))) {
+        if eval.fail.is_none() {
+            return Err("a message is expected of an evaluation that is not expected to fail".to_owned());
+        }
+        let text = text.trim();
+        eval.fail = Some(if *kind == "msg" { Text::Exactly(text.to_owned()) } else { compiled(text)? });
         return Ok(true);
     }
     let vector = regex(r"^expect\s+range\s+vector\s+from\s+(.+)\s+to\s+(.+)\s+step\s+(.+)$");
@@ -201,7 +231,7 @@ fn parse_expectation(eval: &mut Eval, line: &str) -> Result<bool, String> {
         };
         match &c[1] {
             "ordered" => eval.ordered = true,
-            "fail" => eval.fail = Some(text),
+            "fail" => fail(eval, text)?,
             "warn" => eval.warn.push(text),
             "info" => eval.info.push(text),
             "no_warn" => eval.no_warn = true,

@@ -118,18 +118,21 @@ fn number_len(text: &str) -> usize {
     end
 }
 
-/// Reads a number as the language has it.
+/// Reads a number as Go does: an integer of any base that its prefix names, else a float.
 pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
-    let plain = text.replace('_', "");
-    let (sign, digits) = match plain.strip_prefix('-') {
+    let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
-        None => (1.0, plain.strip_prefix('+').unwrap_or(&plain)),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
     };
-    let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
-    if let Some(value) = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
-        return Ok(sign * value as f64);
+    let lower = digits.to_ascii_lowercase().replace('_', "");
+    let bases = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
+    for (prefix, base) in bases {
+        if let Some(value) = lower.strip_prefix(prefix).and_then(|rest| i64::from_str_radix(rest, base).ok())
+        {
+            return Ok(sign * value as f64);
+        }
     }
-    parse_float(&plain).ok_or_else(|| format!("bad number {text:?}"))
+    parse_float(&text.replace('_', "")).ok_or_else(|| format!("bad number {text:?}"))
 }
 
 fn parse_items(text: &str) -> Result<Vec<Item>, String> {
