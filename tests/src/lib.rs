@@ -26,5 +26,6 @@ pub use turn::{is_soak, my_turn, skipped};
 pub use wait::{now_ms, wait_until};
 pub use watch::{FreshnessWatch, Watched};
 pub use writer::{
-    Batch, Ledger, LedgerCheck, WRITE_HEADERS, WriteSeries, Writer, WriterOptions, encode_write,
+    Batch, Ledger, LedgerCheck, WRITE_HEADERS, WriteHistogram, WriteMixedSeries, WriteSeries, WriteSpan,
+    Writer, WriterOptions, encode_mixed_write, encode_write,
 };

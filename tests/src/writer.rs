@@ -25,6 +25,8 @@ mod proto {
         pub(super) labels: Vec<Label>,
         #[prost(message, repeated, tag = "2")]
         pub(super) samples: Vec<Sample>,
+        #[prost(message, repeated, tag = "4")]
+        pub(super) histograms: Vec<super::WriteHistogram>,
     }
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Label {
@@ -42,6 +44,73 @@ mod proto {
     }
 }
 
+/// A native histogram to write (`prompb/types.proto`): with `count_int` and deltas, or with `count_float` and counts.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WriteHistogram {
+    /// Observations, if they are integers.
+    #[prost(uint64, optional, tag = "1")]
+    pub count_int: Option<u64>,
+    /// Observations, if they are floats.
+    #[prost(double, optional, tag = "2")]
+    pub count_float: Option<f64>,
+    /// Sum of the observed values.
+    #[prost(double, tag = "3")]
+    pub sum: f64,
+    /// Resolution; -53 has custom bounds.
+    #[prost(sint32, tag = "4")]
+    pub schema: i32,
+    /// Half the width of the zero bucket.
+    #[prost(double, tag = "5")]
+    pub zero_threshold: f64,
+    /// Observations in the zero bucket, if they are integers.
+    #[prost(uint64, optional, tag = "6")]
+    pub zero_count_int: Option<u64>,
+    /// Observations in the zero bucket, if they are floats.
+    #[prost(double, optional, tag = "7")]
+    pub zero_count_float: Option<f64>,
+    /// Where the negative buckets are.
+    #[prost(message, repeated, tag = "8")]
+    pub negative_spans: Vec<WriteSpan>,
+    /// Each bucket's integer count less the one before.
+    #[prost(sint64, repeated, tag = "9")]
+    pub negative_deltas: Vec<i64>,
+    /// Each bucket's float count.
+    #[prost(double, repeated, tag = "10")]
+    pub negative_counts: Vec<f64>,
+    /// Where the positive buckets are.
+    #[prost(message, repeated, tag = "11")]
+    pub positive_spans: Vec<WriteSpan>,
+    /// Each bucket's integer count less the one before.
+    #[prost(sint64, repeated, tag = "12")]
+    pub positive_deltas: Vec<i64>,
+    /// Each bucket's float count.
+    #[prost(double, repeated, tag = "13")]
+    pub positive_counts: Vec<f64>,
+    /// 0 unknown, 1 reset, 2 no reset, 3 gauge.
+    #[prost(int32, tag = "14")]
+    pub reset_hint: i32,
+    /// Milliseconds.
+    #[prost(int64, tag = "15")]
+    pub timestamp: i64,
+    /// Upper bounds, if they are custom.
+    #[prost(double, repeated, tag = "16")]
+    pub custom_values: Vec<f64>,
+}
+
+/// Buckets without a gap.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct WriteSpan {
+    /// Buckets left out before.
+    #[prost(sint32, tag = "1")]
+    pub offset: i32,
+    /// Buckets.
+    #[prost(uint32, tag = "2")]
+    pub length: u32,
+}
+
+/// A series of which some samples may be native histograms.
+pub type WriteMixedSeries = (Vec<(String, String)>, Vec<(i64, f64)>, Vec<WriteHistogram>);
+
 /// A series to write: sorted label pairs, and samples as (milliseconds, value).
 pub type WriteSeries = (Vec<(String, String)>, Vec<(i64, f64)>);
 
@@ -51,7 +120,22 @@ pub type WriteSeries = (Vec<(String, String)>, Vec<(i64, f64)>);
 /// Never: a vector takes all bytes.
 #[must_use]
 pub fn encode_write(series: &[WriteSeries]) -> Vec<u8> {
-    let timeseries = series.iter().map(|(labels, samples)| proto::TimeSeries {
+    encode(series.iter().map(|(labels, samples)| (labels, samples, &[][..])))
+}
+
+/// Encodes a remote-write request with native histograms.
+///
+/// # Panics
+/// Never: a vector takes all bytes.
+#[must_use]
+pub fn encode_mixed_write(series: &[WriteMixedSeries]) -> Vec<u8> {
+    encode(series.iter().map(|(labels, samples, histograms)| (labels, samples, &histograms[..])))
+}
+
+type Parts<'s> = (&'s Vec<(String, String)>, &'s Vec<(i64, f64)>, &'s [WriteHistogram]);
+
+fn encode<'s>(series: impl Iterator<Item = Parts<'s>>) -> Vec<u8> {
+    let timeseries = series.map(|(labels, samples, histograms)| proto::TimeSeries {
         labels: labels
             .iter()
             .map(|(name, value)| proto::Label { name: name.clone(), value: value.clone() })
@@ -60,6 +144,7 @@ pub fn encode_write(series: &[WriteSeries]) -> Vec<u8> {
             .iter()
             .map(|(timestamp, value)| proto::Sample { value: *value, timestamp: *timestamp })
             .collect(),
+        histograms: histograms.to_vec(),
     });
     let request = proto::WriteRequest { timeseries: timeseries.collect() };
     snap::raw::Encoder::new()

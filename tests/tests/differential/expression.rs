@@ -9,6 +9,8 @@ pub(crate) enum Kind {
     Scalar,
     /// A range of samples, which only functions take.
     Range,
+    /// A string, or what may be no expression at all.
+    Text,
 }
 
 /// Text around operands: one text more than there are operands.
@@ -34,18 +36,13 @@ impl Expression {
 
     /// Expressions with less in them, boldest first.
     pub(crate) fn smaller(&self) -> Vec<Expression> {
-        let mut found: Vec<_> = self
-            .operands
-            .iter()
-            .filter(|o| self.kind == o.kind || self.kind != Kind::Range && o.kind != Kind::Range)
-            .cloned()
-            .collect();
-        found.retain(|o| o.kind == self.kind);
+        let mut found: Vec<_> = self.operands.iter().filter(|o| self.kind == o.kind).cloned().collect();
         // A range inside is a subquery's or a selector's; what a subquery is of may do for what was made of it.
         let ranges = self.operands.iter().filter(|o| o.kind == Kind::Range && self.kind == Kind::Vector);
         found.extend(ranges.flat_map(|range| range.operands.iter().cloned()));
         for (i, operand) in self.operands.iter().enumerate() {
             let simplest = match operand.kind {
+                Kind::Text => None,
                 Kind::Vector if operand.operands.is_empty() => None,
                 Kind::Vector => Some(Expression::leaf(Kind::Vector, "node_load1")),
                 Kind::Scalar if operand.operands.is_empty() => None,

@@ -1,6 +1,15 @@
 //! Where an older Prometheus rightly answers otherwise than 3.14, which Vestal follows; each with its reason.
+//!
+//! The numbers are those of Prometheus's changes. `docs/promql.md` has the same list for users.
 
-use crate::{answer::Difference, peer::Version};
+use crate::{
+    answer::{Difference, Part},
+    disguise::{
+        letters, pruned, same_notes, unbracketed, unquoted, without_detail, without_name, without_number,
+        without_place, without_places,
+    },
+    peer::Version,
+};
 
 /// A difference that is not ours.
 struct Known {
@@ -8,14 +17,273 @@ struct Known {
     until: Version,
     /// Whether it concerns this query and this difference.
     concerns: fn(&str, &Difference) -> bool,
-    /// Why; printed by nobody, read by whoever wonders.
-    #[expect(dead_code, reason = "for the reader")]
     why: &'static str,
 }
 
-const ALL: &[Known] = &[];
+/// No version does: what Prometheus answers is an accident.
+const NEVER: Version = (u32::MAX, 0);
 
-/// Whether a difference is known.
-pub(crate) fn explains(query: &str, version: Version, difference: &Difference) -> bool {
-    ALL.iter().any(|known| version < known.until && (known.concerns)(query, difference))
+/// What 3.5 did not understand.
+const NEW_WORDS: [&str; 19] = [
+    "smoothed",
+    "anchored",
+    "fill",
+    "</",
+    ">/",
+    "step()",
+    "step ()",
+    "step  (",
+    "[step]",
+    "range()",
+    "range  (",
+    "start()",
+    "end()",
+    "max_of",
+    "min_of",
+    "histogram_quantiles",
+    "first_over_time",
+    "start_timestamp",
+    "foo[5s x 5s]",
+];
+
+const ALL: &[Known] = &[
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            let of_a_map = [
+                "histogram_quantile",
+                "histogram_fraction",
+                "count_values",
+                "info(",
+                "limitk",
+                "limit_ratio",
+            ];
+            d.part == Part::Order && (any(query, &of_a_map) || is_subquery(query))
+        },
+        why: "the order of the instant vector is that of a map or a heap",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| d.part == Part::Order && query.contains("sort_by_label"),
+        why: "sort_by_label does not know where a series without the label belongs",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            let in_a_map =
+                is_range(d) || is_subquery(query) || any(query, &["count_values", "info(", "histogram_"]);
+            d.part == Part::Error
+                && [&d.theirs, &d.ours].iter().all(|t| t.contains("found duplicate series"))
+                && in_a_map
+        },
+        why: "series are in the order of a map, and so is which of them is a duplicate",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            d.part == Part::Result && query.contains("limitk") && (is_range(d) || is_subquery(query))
+        },
+        why: "series are in the order of a map, and so is which of them are the first",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            d.part == Part::Result && any(query, &["log10(", "log2("]) && query.contains("odd")
+        },
+        why: "Go takes logarithms of denormal numbers otherwise than mathematics",
+    },
+    Known {
+        until: NEVER,
+        concerns: |_, d| d.part == Part::Warnings && same_notes(d, without_number),
+        why: "last digits of powers and their like, in the text of a warning",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |query, d| {
+            let lower = query.to_lowercase();
+            any(&lower, &NEW_WORDS) && any(&d.theirs, &["parse error", "invalid expression type"])
+        },
+        why: "what the language did not have: anchored, smoothed, fill, trimming, functions of the query's context, durations of them, and more (16457, 16777, 17285, 17644, 17877, 17904)",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| d.asked.ends_with("/parse_query") && pruned(&d.theirs) == pruned(&d.ours),
+        why: "trees have more fields: anchored, smoothed, fillValues, duration expressions",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| d.asked.ends_with("/format_query") && unquoted(&d.theirs) == unquoted(&d.ours),
+        why: "names of labels in on, ignoring and group_left are quoted where they must be",
+    },
+    Known {
+        until: (3, 9),
+        concerns: |query, d| d.asked.ends_with("/format_query") && query.contains("ignoring ()"),
+        why: "an empty ignoring() before group_left is printed (17643)",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| {
+            let same = letters(&d.theirs) == letters(&d.ours);
+            d.part == Part::Error && d.theirs.contains("found duplicate series") && same
+        },
+        why: "the two series of the message are in order",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| d.ours.contains("step(), or range()") && d.theirs.contains("number or duration"),
+        why: "messages name what durations may be made of (16777)",
+    },
+    Known {
+        until: (3, 13),
+        concerns: |_, d| {
+            d.ours.contains("duration is NaN or infinite") && d.theirs.contains("duration is out of range")
+        },
+        why: "durations that are no numbers have a message of their own (18639)",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| d.ours.contains("modifiers allowed before range"),
+        why: "a modifier must not stand before a range",
+    },
+    Known {
+        until: (3, 6),
+        concerns: |_, d| {
+            let parsing = d.part == Part::Error && d.theirs.contains("parse error");
+            parsing && without_places(&d.theirs) == without_places(&d.ours)
+        },
+        why: "positions in errors behind a call or an aggregation (16041, 16996, 17031)",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |query, d| {
+            let bracketed = any(query, &["offset (", "offset -(", "offset +(", "[("]);
+            d.asked.ends_with("/format_query") && bracketed && unbracketed(&d.theirs) == unbracketed(&d.ours)
+        },
+        why: "parentheses around a duration are printed",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| d.theirs.contains("<Item ") || d.theirs.contains("\\u003cItem "),
+        why: "tokens have names in messages",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |_, d| d.ours.contains("expected ':'") && d.part != Part::Warnings,
+        why: "only a colon stands between range and step",
+    },
+    Known {
+        until: (3, 8),
+        concerns: |_, d| d.theirs.contains("unexpected error"),
+        why: "the parser broke down (17379)",
+    },
+    Known {
+        until: (3, 7),
+        concerns: |_, d| d.theirs.contains("unexpected result in StepInvariantExpr evaluation"),
+        why: "a string in parentheses is a string (16896)",
+    },
+    Known {
+        until: (3, 6),
+        concerns: |query, d| {
+            is_note(d) && same_notes(d, if query.contains("((") { without_place } else { without_name })
+        },
+        why: "no metric's name in notes on classic histograms (16794); positions within parentheses (16996, 17031)",
+    },
+    Known {
+        until: (3, 10),
+        concerns: |_, d| d.part == Part::Infos && same_notes(d, without_detail),
+        why: "the note on monotonicity has details (15578)",
+    },
+    Known {
+        until: (3, 12),
+        concerns: |query, d| {
+            let unsorted = |note: &str| {
+                if note.contains("sort is ineffective") { String::new() } else { without_place(note) }
+            };
+            d.part == Part::Warnings && query.contains("sort") && same_notes(d, unsorted)
+        },
+        why: "sort, sort_by_label and their likes warn in range queries (18498)",
+    },
+    Known {
+        until: (3, 6),
+        concerns: |_, d| {
+            any(&d.ours, &["Parameter value is NaN", "Ratio value is NaN"])
+                && any(&d.theirs, &["NaN", "success"])
+        },
+        why: "NaN is no parameter of topk and its likes (16725)",
+    },
+    Known {
+        until: (3, 6),
+        concerns: |query, d| {
+            d.part == Part::Result && any(query, &["rate(", "increase("]) && of_histograms(query)
+        },
+        why: "rates of native histograms are not extrapolated below zero (16828)",
+    },
+    Known {
+        until: (3, 8),
+        concerns: |query, d| of_custom_bounds(query) && d.part != Part::Error && d.part != Part::Order,
+        why: "histograms of different custom bounds are reconciled (17278), and say so",
+    },
+    Known {
+        until: (3, 8),
+        concerns: |query, d| d.part == Part::Result && query.contains("histogram_fraction"),
+        why: "fractions from within the first bucket of classic histograms (17424)",
+    },
+    Known {
+        until: (3, 12),
+        concerns: |query, d| d.part == Part::Result && query.contains("info("),
+        why: "info() lost and mixed up series (17135, 17199, 17817, 17898, 17932)",
+    },
+    Known {
+        until: (3, 9),
+        concerns: |_, d| d.part == Part::Status && d.ours.contains("multiple matches for labels"),
+        why: "several matches are an error also where a filter takes all but one out (17668)",
+    },
+    Known {
+        until: (3, 10),
+        concerns: |query, d| {
+            let nan = d.part == Part::Result && d.theirs.contains("NaN") != d.ours.contains("NaN");
+            let summed = any(query, &["sum", "avg"]) && of_histograms(query);
+            summed && (nan || d.what.contains("has NaN observations"))
+        },
+        why: "histograms are added up with compensation: an infinite sum stays infinite, and counts are exact",
+    },
+    Known {
+        until: (3, 14),
+        concerns: |query, d| d.part == Part::Result && query.contains("mad_over_time"),
+        why: "mad_over_time of a range with a NaN is NaN (19040)",
+    },
+];
+
+/// Why a difference is none of ours, if it is known.
+pub(crate) fn explains(query: &str, version: Version, difference: &Difference) -> Option<&'static str> {
+    ALL.iter()
+        .find(|known| version < known.until && (known.concerns)(query, difference))
+        .map(|known| known.why)
+}
+
+fn any(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
+}
+
+fn is_note(difference: &Difference) -> bool {
+    matches!(difference.part, Part::Warnings | Part::Infos)
+}
+
+fn is_range(difference: &Difference) -> bool {
+    difference.asked.starts_with("Range")
+}
+
+/// Whether there may be native histograms.
+fn of_histograms(query: &str) -> bool {
+    any(query, &["native_", "custom_", "mixed", "both", "layouts", "job=\"api\"", "__name__"])
+}
+
+fn of_custom_bounds(query: &str) -> bool {
+    any(query, &["custom_seconds", "layouts", "{job=\"api\",le"])
+}
+
+/// Whether there is something like `[5m:1m]`.
+fn is_subquery(query: &str) -> bool {
+    let mut insides = query.split('[').skip(1).filter_map(|rest| rest.split(']').next());
+    insides.any(|inside| inside.contains(':'))
 }

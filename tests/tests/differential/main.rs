@@ -2,16 +2,21 @@
 //!
 //! Needs a `prometheus` (see [`peer`]); without one the tests say that they were skipped. `DIFFERENTIAL=20000` sets the
 //! number of generated expressions, `DIFFERENTIAL_SEED=7` generates others, `DIFFERENTIAL_EXPR='rate(x[5m])'` compares
-//! just that one and prints both answers.
+//! just that one and prints both answers. `DIFFERENTIAL_FEATURES=promql-delayed-name-removal` enables more on both sides,
+//! `DIFFERENTIAL_MAX=50` goes on until there are so many differences.
 
 mod answer;
-mod bench;
+mod corpus;
+mod disguise;
 mod expression;
 mod grammar;
+mod histograms;
 mod known;
 mod peer;
 mod random;
+mod same;
 mod samples;
+mod words;
 
 use answer::Difference;
 use expression::Expression;
@@ -27,6 +32,8 @@ use tests::{my_turn, skipped};
 const COUNT: usize = 300;
 /// Differences after which there is no sense in going on.
 const DIFFERENCES_MAX: usize = 10;
+/// Every so many expressions are also printed and taken apart.
+const TEXTS_EACH: usize = 4;
 /// Attempts at making one failing expression smaller.
 const SHRINKS_MAX: usize = 300;
 /// Time for anything else than generated expressions, and for each of those: ten times what is usual.
@@ -73,12 +80,19 @@ fn generated_expressions_are_answered_as_prometheus_answers_them() {
     let deadline = Instant::now() + PATIENCE + PATIENCE_EACH * u32::try_from(count).unwrap_or(u32::MAX);
     let (mut differences, mut compared) = (Vec::new(), 0);
     for i in 0..count {
-        if differences.len() >= DIFFERENCES_MAX || Instant::now() > deadline {
+        if differences.len() >= number("DIFFERENTIAL_MAX", DIFFERENCES_MAX) || Instant::now() > deadline {
             break;
         }
         let mut random = Random::new(seed as u64, i as u64);
-        let expression = grammar::expression(&mut random, pair.experimental);
+        let expression = grammar::expression(&mut random, pair.start);
         let times = pair.random_times(&mut random);
+        if i % TEXTS_EACH == 0 {
+            let whole = expression.to_string();
+            differences.extend(
+                pair.compare_texts(&whole)
+                    .map(|found| format!("seed {seed}, expression {i}: {whole}\n{found}")),
+            );
+        }
         if let Some(found) = pair.compare(&expression.to_string(), times) {
             let whole = expression.to_string();
             let (smallest, difference) = shrink(&pair, expression, times, found);
@@ -96,19 +110,30 @@ fn generated_expressions_are_answered_as_prometheus_answers_them() {
 }
 
 #[test]
-fn the_benchmarks_queries_are_answered_as_prometheus_answers_them() {
+fn expressions_of_others_are_answered_as_prometheus_answers_them() {
     let _turn = my_turn();
-    let Some(queries) = bench::queries() else { return };
+    let sources: [(&str, Option<Vec<String>>); 4] = [
+        ("benchmarks", corpus::benchmarks()),
+        ("rules and dashboards", corpus::rules()),
+        ("parser cases", corpus::parser_cases()),
+        ("test scripts", corpus::scripts()),
+    ];
     let Some(pair) = Pair::start() else { return };
     let began = Instant::now();
-    let (mut differences, mut compared) = (Vec::new(), 0);
-    for query in &queries {
-        assert!(began.elapsed() < PATIENCE * 2, "{compared} of {} queries took too long", queries.len());
-        for times in pair.times() {
-            differences.extend(pair.compare(query, times).map(|found| format!("{query}\n{found}")));
+    let mut differences = Vec::new();
+    for (name, queries) in &sources {
+        let queries = queries.iter().flatten();
+        let mut compared = 0;
+        for query in queries {
+            assert!(began.elapsed() < PATIENCE * 4, "{compared} of {name} took too long");
+            for times in pair.times() {
+                differences.extend(pair.compare(query, times).map(|found| format!("{query}\n{found}")));
+            }
+            differences.extend(pair.compare_texts(query).map(|found| format!("{query}\n{found}")));
+            compared += 1;
         }
-        compared += 1;
+        eprintln!("differential: {compared} expressions of {name} compared");
     }
-    eprintln!("differential: {compared} queries of the benchmark compared; {}", pair.summary());
+    eprintln!("differential: {}", pair.summary());
     assert!(differences.is_empty(), "{} differences\n\n{}", differences.len(), differences.join("\n\n"));
 }

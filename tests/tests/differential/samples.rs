@@ -1,26 +1,31 @@
 //! What both sides are given: like node_exporter's series, histograms, counters with resets, gaps, stale markers, odd
 //! values; and small copies of the data of Prometheus's own benchmarks.
 
-use crate::random::Random;
-use tests::WriteSeries;
+use crate::{histograms, random::Random};
+use tests::{WriteMixedSeries, encode_mixed_write};
 
 /// Time between two samples, milliseconds.
 pub(crate) const INTERVAL: i64 = 15_000;
 /// Samples of a series without gaps.
 pub(crate) const STEPS: i64 = 360;
 
+/// Samples off the grid are this late, milliseconds.
+pub(crate) const OFF: i64 = 137;
+/// How many samples of each series a request carries.
+const PART: usize = 30;
+
 /// Prometheus's stale marker.
-const STALE: u64 = 0x7ff0_0000_0000_0002;
+pub(crate) const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// Builds series.
-struct Series {
-    all: Vec<WriteSeries>,
-    start: i64,
-    random: Random,
+pub(crate) struct Series {
+    pub(crate) all: Vec<WriteMixedSeries>,
+    pub(crate) start: i64,
+    pub(crate) random: Random,
 }
 
 /// `{a="b",c="d"}`, with `name`, sorted.
-fn labels(name: &str, pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn labels(name: &str, pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut labels: Vec<_> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     labels.push(("__name__".to_owned(), name.to_owned()));
     labels.sort();
@@ -29,7 +34,7 @@ fn labels(name: &str, pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 impl Series {
     /// A series whose `value` may leave steps out.
-    fn add(
+    pub(crate) fn add(
         &mut self,
         name: &str,
         pairs: &[(&str, &str)],
@@ -38,7 +43,7 @@ impl Series {
         let samples = (0..STEPS)
             .filter_map(|step| value(step, &mut self.random).map(|v| (self.start + step * INTERVAL, v)));
         let samples = samples.collect();
-        self.all.push((labels(name, pairs), samples));
+        self.all.push((labels(name, pairs), samples, Vec::new()));
     }
 
     /// A counter that grows by up to `most` a step, falls to zero at each of `resets`, and is missing within `gap`.
@@ -144,6 +149,12 @@ impl Series {
                 (!random.one_in(4)).then(|| (step as f64 / 20.0).sin() * 30.0 * (i + 1) as f64)
             });
         }
+        self.add("requests.of the day", &[("x.y", "\u{e9}\u{1f600}")], |step, _| Some(step as f64));
+        for (l, m) in [("1", "a"), ("2", "a"), ("10", "b"), ("", "b")] {
+            let pairs = [("l", l), ("m", m)];
+            let pairs: Vec<_> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            self.add("tied", &pairs, |step, _| Some((step / 40 % 3) as f64));
+        }
         let once = |at: i64, value: f64| move |step: i64, _: &mut Random| (step == at).then_some(value);
         self.add("once", &[("when", "early")], once(10, 3.0));
         self.add("once", &[("when", "late")], once(330, 4.0));
@@ -189,21 +200,49 @@ impl Series {
     }
 }
 
-/// All series; the first sample is at `start` milliseconds.
-pub(crate) fn series(start: i64) -> Vec<WriteSeries> {
+/// All series, sorted; the first sample is at `start` milliseconds.
+///
+/// Prometheus keeps series in the order in which it first saw them, and what is the first among equals, or added up
+/// first, follows from that. So each has a sample in the first part, if only a stale marker.
+fn series(start: i64) -> Vec<WriteMixedSeries> {
     let mut series = Series { all: Vec::new(), start, random: Random::new(42, 0) };
     series.nodes();
     series.requests();
     series.odd();
     series.benchmark();
-    series.all
+    histograms::add(&mut series);
+    let mut all = series.all;
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    for (_, samples, histograms) in &mut all {
+        let first =
+            samples.first().map(|(time, _)| *time).into_iter().chain(histograms.first().map(|h| h.timestamp));
+        if first.min().is_some_and(|time| time > start) {
+            samples.insert(0, (start, f64::from_bits(STALE)));
+        }
+    }
+    all
+}
+
+/// Remote writes that carry all series from `start` milliseconds on, half of them off the grid of evaluation times.
+pub(crate) fn bodies(start: i64) -> Vec<Vec<u8>> {
+    let mut series = series(start);
+    for (_, samples, histograms) in series.iter_mut().skip(1).step_by(2) {
+        samples.iter_mut().for_each(|(time, _)| *time += OFF);
+        histograms.iter_mut().for_each(|h| h.timestamp += OFF);
+    }
+    let parts = (0..STEPS).step_by(PART).map(|step| start + step * INTERVAL);
+    let length = INTERVAL * i64::try_from(PART).expect("a constant");
+    parts.map(|from| encode_mixed_write(&part(&series, from, from + length))).collect()
 }
 
 /// Those samples of `series` that are in `[from, until)`.
-pub(crate) fn part(series: &[WriteSeries], from: i64, until: i64) -> Vec<WriteSeries> {
-    let within = |samples: &[(i64, f64)]| {
-        samples.iter().copied().filter(|(t, _)| (from..until).contains(t)).collect::<Vec<_>>()
-    };
-    let parts = series.iter().map(|(labels, samples)| (labels.clone(), within(samples)));
-    parts.filter(|(_, samples)| !samples.is_empty()).collect()
+fn part(series: &[WriteMixedSeries], from: i64, until: i64) -> Vec<WriteMixedSeries> {
+    let part = from..until;
+    let parts = series.iter().map(|(labels, samples, histograms)| {
+        let samples = samples.iter().copied().filter(|(time, _)| part.contains(time)).collect::<Vec<_>>();
+        let histograms =
+            histograms.iter().filter(|h| part.contains(&h.timestamp)).cloned().collect::<Vec<_>>();
+        (labels.clone(), samples, histograms)
+    });
+    parts.filter(|(_, samples, histograms)| !samples.is_empty() || !histograms.is_empty()).collect()
 }
