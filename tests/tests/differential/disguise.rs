@@ -76,10 +76,7 @@ pub(crate) fn without_place(note: &str) -> String {
 
 /// Without these and the number that is wrong.
 pub(crate) fn without_number(note: &str) -> String {
-    let note = without_place(note);
-    let Some((text, number)) = note.split_once(", got ") else { return note };
-    // The first digits must be the same all the same.
-    format!("{text} {}", number.chars().take(8).collect::<String>())
+    without_place(note).split(", got ").next().unwrap_or_default().to_owned()
 }
 
 /// Without these and what was mended in a classic histogram.

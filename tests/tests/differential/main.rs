@@ -2,7 +2,7 @@
 //!
 //! Needs a `prometheus` (see [`peer`]); without one the tests say that they were skipped. `DIFFERENTIAL=20000` sets the
 //! number of generated expressions, `DIFFERENTIAL_SEED=7` generates others, `DIFFERENTIAL_EXPR='rate(x[5m])'` compares
-//! just that one and prints both answers. `DIFFERENTIAL_FEATURES=promql-delayed-name-removal` enables more on both sides,
+//! just that one, or each line of it, and prints both answers. `DIFFERENTIAL_FEATURES=promql-delayed-name-removal` enables more on both sides,
 //! `DIFFERENTIAL_MAX=50` goes on until there are so many differences.
 
 mod answer;
@@ -67,13 +67,11 @@ fn shrink(pair: &Pair, expression: Expression, times: Times, found: Difference) 
 fn generated_expressions_are_answered_as_prometheus_answers_them() {
     let _turn = my_turn();
     let Some(pair) = Pair::start() else { return };
-    if let Ok(text) = env::var("DIFFERENTIAL_EXPR") {
-        let differences: Vec<_> = pair.times().into_iter().filter_map(|t| pair.compare(&text, t)).collect();
-        assert!(
-            differences.is_empty(),
-            "{text}: {}",
-            differences.iter().map(ToString::to_string).collect::<String>()
-        );
+    if let Ok(texts) = env::var("DIFFERENTIAL_EXPR") {
+        let asked = texts.lines().flat_map(|text| pair.times().map(|times| (text, times)));
+        let found = asked.filter_map(|(text, times)| Some(format!("{text}\n{}", pair.compare(text, times)?)));
+        let differences: Vec<_> = found.collect();
+        assert!(differences.is_empty(), "{} differences\n\n{}", differences.len(), differences.join("\n\n"));
         return;
     }
     let (count, seed) = (number("DIFFERENTIAL", COUNT), number("DIFFERENTIAL_SEED", 1));
