@@ -4,6 +4,7 @@ use crate::annotations::Annotations;
 use crate::ast::{Expr, ValueType, resolve_durations};
 use crate::eval::{
     Evaluator, Grid,
+    explain::explain,
     meter::Meter,
     plan::{Bounds, Kind, Node, plan},
     track::{Cell, Matrix, Track},
@@ -327,6 +328,15 @@ impl Engine {
         evaluator.count_by_step(query, &grid);
         let value = evaluator.range_value(&node, &grid)?;
         Ok(self.answer(value, &grid, text, &evaluator))
+    }
+
+    /// How a query would be evaluated at `start`, `start + step`, ... up to `end` (milliseconds; `step` is 0 for one
+    /// time): its plan, a line for each part, and which parts could be evaluated where the data is, with the same bits.
+    ///
+    /// # Errors
+    /// If the text is not a query, or its durations cannot be resolved.
+    pub fn explain(&self, text: &str, start: i64, end: i64, step: i64) -> Result<String, EvalError> {
+        Ok(explain(&self.plan(&self.parse(text)?, Bounds { start, end, step })?))
     }
 
     fn plan(&self, expr: &Expr, bounds: Bounds) -> Result<Node, EvalError> {

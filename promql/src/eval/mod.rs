@@ -9,6 +9,7 @@ pub(crate) mod binary;
 pub(crate) mod call;
 pub(crate) mod classic;
 pub(crate) mod dates;
+pub(crate) mod explain;
 pub(crate) mod extended;
 pub(crate) mod floats;
 pub(crate) mod frames;

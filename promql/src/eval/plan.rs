@@ -86,6 +86,8 @@ impl Subquery {
 /// A function call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
+    /// As it is written.
+    pub(crate) name: &'static str,
     pub(crate) func: Func,
     pub(crate) args: Vec<Node>,
 }
@@ -265,7 +267,7 @@ impl Bounds {
                             || (matches!(func, Func::Timestamp) && of_selectors && !args.is_empty()));
                     let unwrapped = |arg: Planned| if fixed { arg.node } else { arg.wrapped() };
                     let args = args.into_iter().map(unwrapped).collect();
-                    (Kind::Call(Box::new(Call { func, args })), fixed, fixed)
+                    (Kind::Call(Box::new(Call { name: call.func.name, func, args })), fixed, fixed)
                 }
             }
         };
