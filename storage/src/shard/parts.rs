@@ -97,28 +97,52 @@ impl MergedView {
 
 struct MergedIter<'a> {
     shards: Vec<PartsIter<'a>>,
+    /// Which shard the next series of the merged list is in, and whether it has the labels of the one before.
+    order: std::iter::Peekable<std::vec::IntoIter<(u32, bool)>>,
     budget: &'a Budget,
     with_samples: bool,
     left: usize,
 }
 
-impl MergedIter<'_> {
+/// In which order the shards' lists of series, each of which ascends, make one that ascends.
+fn merged_order(shards: &[PartsIter<'_>]) -> Vec<(u32, bool)> {
+    let lists = shards.iter().zip(0_u32..);
+    let mut all: Vec<(&Labels, u32)> =
+        lists.flat_map(|(shard, number)| shard.labels().map(move |labels| (labels, number))).collect();
+    all.sort(); // finds the lists and merges them
+    let same = |at: usize| at > 0 && all[at].0 == all[at - 1].0;
+    all.iter().enumerate().map(|(at, (_, number))| (*number, same(at))).collect()
+}
+
+impl<'a> MergedIter<'a> {
+    fn new(shards: Vec<PartsIter<'a>>, request: &SelectRequest, budget: &'a Budget) -> MergedIter<'a> {
+        let order = merged_order(&shards).into_iter().peekable();
+        let left = if request.limit == 0 { usize::MAX } else { request.limit };
+        MergedIter { shards, order, budget, with_samples: request.with_samples, left }
+    }
+
     fn pull(&mut self) -> Option<Result<Series, QueryError>> {
-        let labels: Labels = self.shards.iter_mut().filter_map(|shard| shard.peek().cloned()).min()?;
+        let (mut shard, _) = self.order.next()?;
+        let mut found = None;
         let mut all = Vec::new();
-        for shard in &mut self.shards {
-            if shard.peek() == Some(&labels) {
-                match shard.next() {
-                    Some(Ok((_, parts))) => all.extend(parts),
-                    Some(Err(error)) => {
-                        self.budget.give(all.iter().map(|part: &Part| part.samples.bytes()).sum());
-                        return Some(Err(error));
-                    }
-                    None => {}
+        loop {
+            match self.shards[shard as usize].next() {
+                Some(Ok((labels, mut parts))) => {
+                    found = Some(labels);
+                    all.append(&mut parts);
                 }
+                Some(Err(error)) => {
+                    self.budget.give(all.iter().map(|part: &Part| part.samples.bytes()).sum());
+                    return Some(Err(error));
+                }
+                None => {}
+            }
+            match self.order.next_if(|(_, same)| *same) {
+                Some((next, _)) => shard = next,
+                None => break,
             }
         }
-        Some(Ok(Series { labels, samples: merge_parts(all, self.budget) }))
+        Some(Ok(Series { labels: found?, samples: merge_parts(all, self.budget) }))
     }
 }
 
@@ -151,8 +175,7 @@ impl Queryable for MergedView {
     ) -> Result<SeriesSet<'a>, QueryError> {
         let shards =
             self.views.iter().map(|view| PartsIter::new(view, request, budget)).collect::<Result<_, _>>()?;
-        let left = if request.limit == 0 { usize::MAX } else { request.limit };
-        Ok(Box::new(MergedIter { shards, budget, with_samples: request.with_samples, left }))
+        Ok(Box::new(MergedIter::new(shards, request, budget)))
     }
 
     fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {

@@ -332,7 +332,7 @@ pub(crate) struct PartsIter<'a> {
     view: &'a ShardView,
     budget: &'a Budget,
     request: SelectRequest,
-    found: std::iter::Peekable<std::vec::IntoIter<Found>>,
+    found: std::vec::IntoIter<Found>,
     listed: u64,
 }
 
@@ -344,12 +344,12 @@ impl<'a> PartsIter<'a> {
     ) -> Result<PartsIter<'a>, QueryError> {
         let found = view.find(request, budget)?;
         let listed = found.len() as u64 * LISTED_BYTES;
-        Ok(PartsIter { view, budget, request: request.clone(), found: found.into_iter().peekable(), listed })
+        Ok(PartsIter { view, budget, request: request.clone(), found: found.into_iter(), listed })
     }
 
-    /// The labels of the next item.
-    pub(crate) fn peek(&mut self) -> Option<&Labels> {
-        self.found.peek().map(|found| &found.labels)
+    /// The labels of the items to come.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &Labels> {
+        self.found.as_slice().chunk_by(|a, b| a.labels == b.labels).map(|same| &same[0].labels)
     }
 }
 
@@ -363,9 +363,8 @@ impl Iterator for PartsIter<'_> {
         }
         let labels = first.labels.clone();
         let mut members = vec![first];
-        while let Some(next) = self.found.next_if(|next| next.labels == labels) {
-            members.push(next);
-        }
+        let same = self.found.as_slice().iter().take_while(|next| next.labels == labels).count();
+        members.extend(self.found.by_ref().take(same));
         let mut parts = Vec::with_capacity(members.len());
         if self.request.with_samples {
             for member in members {
