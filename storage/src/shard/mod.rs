@@ -23,6 +23,7 @@ mod keys;
 mod matching;
 mod merge;
 mod parts;
+mod reading;
 mod retention;
 mod seal;
 mod segment;

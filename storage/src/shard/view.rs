@@ -4,14 +4,13 @@
 //! holds it. So sealing, checkpoints, retention and installation pass it by.
 
 use super::{
-    cache::{ChunkCache, ReadError, damaged},
+    cache::{ChunkCache, ReadError},
     cells::Cell,
-    chunk::{Column, GROUP, Group},
-    index::{Index, NO_COLUMN, SeriesId},
+    chunk::Column,
+    index::{Index, SeriesId},
     parts::{Part, merge_parts},
+    reading::Reading,
     source::Source,
-    window::partition_of,
-    wire::Malformed,
 };
 use crate::kv::KvView;
 use model::{
@@ -21,9 +20,12 @@ use model::{
 use roaring::RoaringBitmap;
 use std::{
     collections::BTreeSet,
+    ops::Range,
     sync::{Arc, RwLock},
 };
 
+/// Series between two looks at the budget's time.
+const CHECK_INTERVAL: usize = 16;
 /// Bytes that an entry of a select's list of series is reckoned with.
 const LISTED_BYTES: u64 = 320;
 
@@ -51,6 +53,8 @@ pub(crate) struct Found {
     pub labels: Labels,
     pub series: SeriesId,
     pub source: u32,
+    /// Where it is in its source's layout, as a hint.
+    pub column: u32,
 }
 
 pub(crate) fn storage_error(error: ReadError) -> QueryError {
@@ -97,97 +101,13 @@ impl ShardView {
             .iter()
             .filter_map(|series| {
                 let record = index.get(series)?;
-                Some(Found { labels: index.labels_of(record), series, source: record.source })
+                let labels = index.labels_of(record);
+                Some(Found { labels, series, source: record.source, column: record.column })
             })
             .collect();
         drop(index);
         found.sort_unstable_by(|a, b| (&a.labels, a.source).cmp(&(&b.labels, b.source)));
         Ok(found)
-    }
-
-    /// What one series has in a range.
-    pub(crate) fn read(
-        &self,
-        found: &Found,
-        start: TimestampMs,
-        end: TimestampMs,
-        budget: &Budget,
-    ) -> Result<Samples, QueryError> {
-        let Some(Some(source)) = self.inner.sources.get(found.source as usize) else {
-            return Ok(Samples::default());
-        };
-        // By name they ascend by partition, and none crosses the end of its own.
-        let first = source.chunks.partition_point(|c| c.name.partition < partition_of(start));
-        let chunks: Vec<_> = source.chunks[first..]
-            .iter()
-            .take_while(|c| c.name.partition <= end.0)
-            .filter(|c| c.first <= end && c.last >= start)
-            .collect();
-        let windows: Vec<_> = source
-            .windows
-            .iter()
-            .filter(|w| w.bounds().is_some_and(|(first, last)| first <= end && last >= start))
-            .collect();
-        let rows: u64 = chunks.iter().map(|c| u64::from(c.rows)).sum::<u64>()
-            + windows.iter().map(|w| w.rows.len() as u64).sum::<u64>();
-        budget.take(rows * 16)?;
-        let room = usize::try_from(rows).unwrap_or(0);
-        let mut samples = Samples {
-            timestamps: Vec::with_capacity(room),
-            floats: Vec::with_capacity(room),
-            ..Samples::default()
-        };
-        let result = (|| {
-            let mut column = Column::default();
-            for chunk in chunks {
-                let head = self.inner.cache.head(&*self.inner.kv, chunk)?;
-                let Some(at) = head.position(found.series) else { continue };
-                let group = self.inner.cache.group(&*self.inner.kv, chunk, at / GROUP)?;
-                append(&mut samples, &head.timestamps, &group, at % GROUP, &mut column, start, end)
-                    .map_err(|cause| damaged(&chunk.name, cause))?;
-            }
-            Ok::<_, ReadError>(())
-        })();
-        if let Some(at) = self.column(source, found.series).filter(|_| !windows.is_empty()) {
-            for window in windows {
-                for row in window.between(start, end) {
-                    if let Some(cell) = row.cells.get(at) {
-                        push(&mut samples, row.timestamp.0, &cell);
-                    }
-                }
-            }
-        }
-        if !samples.timestamps.is_sorted_by(|a, b| a < b) {
-            sort(&mut samples);
-        }
-        let (taken, needed) = (rows * 16, samples.bytes());
-        if needed > taken {
-            if let Err(error) = budget.take(needed - taken) {
-                budget.give(taken);
-                return Err(error);
-            }
-        } else {
-            budget.give(taken - needed);
-        }
-        match result {
-            Ok(()) => Ok(samples),
-            Err(error) => {
-                budget.give(needed);
-                Err(storage_error(error))
-            }
-        }
-    }
-
-    /// The column of a series in the layout that this view holds.
-    fn column(&self, source: &Source, series: SeriesId) -> Option<u32> {
-        let index = self.inner.index.read().expect("no holder panics");
-        let hint = index.get(series).map_or(NO_COLUMN, |record| record.column);
-        drop(index);
-        let list = &source.columns.series;
-        if list.get(hint as usize) == Some(&series) {
-            return Some(hint);
-        }
-        list.iter().position(|other| *other == series).map(|at| at as u32)
     }
 
     /// Series for `/api/v1/series` and label queries, per set of matchers.
@@ -225,7 +145,7 @@ impl ShardView {
     }
 }
 
-fn push(samples: &mut Samples, timestamp: i64, cell: &Cell<'_>) {
+pub(crate) fn push(samples: &mut Samples, timestamp: i64, cell: &Cell<'_>) {
     match cell {
         Cell::Float(value) => {
             samples.timestamps.push(timestamp);
@@ -250,40 +170,14 @@ fn push_histogram(samples: &mut Samples, timestamp: i64, value: &Value) {
     }
 }
 
-/// Appends the part of a chunk's column that lies in the range.
-fn append(
-    samples: &mut Samples,
-    timestamps: &[i64],
-    group: &Group,
-    at: usize,
-    column: &mut Column,
-    start: TimestampMs,
-    end: TimestampMs,
-) -> Result<(), Malformed> {
-    let before = samples.floats.len();
-    if group.full_column(at, timestamps.len(), &mut samples.floats)? {
-        let first = timestamps.partition_point(|t| *t < start.0);
-        let last = timestamps.partition_point(|t| *t <= end.0);
-        samples.floats.truncate(before + last);
-        samples.floats.drain(before..before + first);
-        samples.timestamps.extend_from_slice(&timestamps[first..last]);
-        return Ok(());
-    }
-    group.column(at, timestamps.len(), column)?;
-    append_column(samples, timestamps, column, start, end);
-    Ok(())
-}
-
-/// The same where rows are missing or histograms are among them.
-fn append_column(
+/// Appends the rows of a chunk's column that lie in `range`; rows may be missing, histograms may be among them.
+pub(crate) fn append_column(
     samples: &mut Samples,
     timestamps: &[i64],
     column: &mut Column,
-    start: TimestampMs,
-    end: TimestampMs,
+    range: Range<usize>,
 ) {
-    let first = timestamps.partition_point(|t| *t < start.0) as u32;
-    let last = timestamps.partition_point(|t| *t <= end.0) as u32;
+    let (first, last) = (range.start as u32, range.end as u32);
     let from = column.float_rows.partition_point(|row| *row < first);
     let to = column.float_rows.partition_point(|row| *row < last);
     if column.histograms.is_empty() {
@@ -312,7 +206,7 @@ fn append_column(
 }
 
 /// Puts samples of overlapping chunks in order; a source stores no timestamp of a series twice.
-fn sort(samples: &mut Samples) {
+pub(crate) fn sort(samples: &mut Samples) {
     let mut order: Vec<u32> = (0..samples.timestamps.len() as u32).collect();
     order.sort_by_key(|at| samples.timestamps[*at as usize]);
     let mut place = vec![0_u32; order.len()];
@@ -331,7 +225,8 @@ fn sort(samples: &mut Samples) {
 pub(crate) struct PartsIter<'a> {
     view: &'a ShardView,
     budget: &'a Budget,
-    request: SelectRequest,
+    with_samples: bool,
+    reading: Reading<'a>,
     found: std::vec::IntoIter<Found>,
     listed: u64,
 }
@@ -344,7 +239,9 @@ impl<'a> PartsIter<'a> {
     ) -> Result<PartsIter<'a>, QueryError> {
         let found = view.find(request, budget)?;
         let listed = found.len() as u64 * LISTED_BYTES;
-        Ok(PartsIter { view, budget, request: request.clone(), found: found.into_iter(), listed })
+        let reading = Reading::new(&view.inner, request.start, request.end);
+        let with_samples = request.with_samples;
+        Ok(PartsIter { view, budget, with_samples, reading, found: found.into_iter(), listed })
     }
 
     /// The labels of the items to come.
@@ -358,7 +255,10 @@ impl Iterator for PartsIter<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.found.next()?;
-        if let Err(error) = self.budget.check() {
+        // Reading the clock for each series would cost as much as reading a short one.
+        if self.found.len() % CHECK_INTERVAL == 0
+            && let Err(error) = self.budget.check()
+        {
             return Some(Err(error));
         }
         let labels = first.labels.clone();
@@ -366,9 +266,9 @@ impl Iterator for PartsIter<'_> {
         let same = self.found.as_slice().iter().take_while(|next| next.labels == labels).count();
         members.extend(self.found.by_ref().take(same));
         let mut parts = Vec::with_capacity(members.len());
-        if self.request.with_samples {
+        if self.with_samples {
             for member in members {
-                let read = self.view.read(&member, self.request.start, self.request.end, self.budget);
+                let read = self.reading.read(&member, self.budget);
                 match read {
                     Ok(samples) => {
                         parts.push(Part { shard: self.view.shard(), source: member.source, samples })
