@@ -25,6 +25,7 @@ mod options;
 mod output;
 mod page;
 mod param;
+mod points;
 pub mod ports;
 mod query;
 mod query_log;

@@ -2,6 +2,7 @@
 
 use crate::{
     json::{self, Object},
+    points::Points,
     respond::Answer,
 };
 use model::{Budget, FloatHistogram, QueryError, TimestampMs};
@@ -59,7 +60,10 @@ pub(crate) fn write(
         }
         Value::Matrix(all) => {
             start(answer, "matrix");
-            list(answer, all, limit, budget, MatrixSeries::bytes, matrix_series)
+            let mut points = Points::default();
+            list(answer, all, limit, budget, MatrixSeries::bytes, |out, series| {
+                matrix_series(out, &mut points, series);
+            })
         }
     }
 }
@@ -87,7 +91,7 @@ fn list<T>(
     limit: usize,
     budget: &Budget,
     size: impl Fn(&T) -> u64,
-    write: impl Fn(&mut Vec<u8>, &T),
+    mut write: impl FnMut(&mut Vec<u8>, &T),
 ) -> Result<bool, QueryError> {
     let shown = if limit == 0 { items.len() } else { items.len().min(limit) };
     let cut = shown < items.len();
@@ -125,12 +129,12 @@ fn vector_sample(out: &mut Vec<u8>, at: TimestampMs, sample: &VectorSample) {
     out.push(b'}');
 }
 
-fn matrix_series(out: &mut Vec<u8>, series: &MatrixSeries) {
+fn matrix_series(out: &mut Vec<u8>, points: &mut Points, series: &MatrixSeries) {
     out.extend_from_slice(br#"{"metric":"#);
     json::labels(out, &series.labels);
     if !series.floats.is_empty() {
         out.extend_from_slice(br#","values":"#);
-        json::array(out, &series.floats, |out, (at, value)| float_point(out, TimestampMs(*at), *value));
+        points.write(out, &series.floats);
     }
     if !series.histograms.is_empty() {
         out.extend_from_slice(br#","histograms":"#);
