@@ -23,7 +23,7 @@ pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use ports::{
     BoxFuture, ClientIo, Clock, DatagramSocket, File, Fs, Listener, Net, OpenOptions, ProposeError, Proposer,
-    Rng, Spawner,
+    Rng, Spawner, Work,
 };
 pub use query::{
     Budget, Consistency, LabelQuery, MemoryPool, OpenView, QueryError, Queryable, Samples, SelectRequest,

@@ -48,7 +48,21 @@ pub trait Spawner: Send + Sync + Debug {
     /// # Errors
     /// If the system gives no thread.
     fn thread(&self, name: &'static str, work: Box<dyn FnOnce() + Send>) -> io::Result<()>;
+
+    /// How many pieces of [`Spawner::side_by_side`] can run at once; 1 is one after the other.
+    fn width(&self) -> usize {
+        1
+    }
+
+    /// Runs pieces of computation, several at once where cores are free, and returns when the last has ended. Which
+    /// runs when must not matter.
+    fn side_by_side<'w>(&self, work: Vec<Work<'w>>) {
+        work.into_iter().for_each(|work| work());
+    }
 }
+
+/// A piece of computation.
+pub type Work<'w> = Box<dyn FnOnce() + Send + 'w>;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

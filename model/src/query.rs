@@ -3,7 +3,7 @@
 //! A query opens one view ([`Views::open`]), selects from it ([`Queryable`]) and drops it. Selects are synchronous
 //! and run on threads that may block; every series is checked against the query's [`Budget`].
 
-use crate::{BoxFuture, Clock, FloatHistogram, Labels, LogIndex, Matcher, ShardId, TimestampMs};
+use crate::{BoxFuture, Clock, FloatHistogram, Labels, LogIndex, Matcher, ShardId, Spawner, TimestampMs};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -238,7 +238,9 @@ pub struct Series {
     pub samples: Samples,
 }
 
-/// Series in ascending order of their labels, each label set once, decoded as they are asked for.
+/// Series in ascending order of their labels, each label set once, decoded as they are asked for. The set takes the
+/// samples of a series from the budget before it decodes them and gives them back when the next series is asked for or
+/// the set is dropped; whoever keeps samples longer takes them again.
 pub type SeriesSet<'a> = Box<dyn Iterator<Item = Result<Series, QueryError>> + Send + 'a>;
 
 /// Which label names or values to list.
@@ -262,6 +264,25 @@ pub trait Queryable: Send + Sync {
     /// If storage fails or the budget is used up.
     fn select<'a>(&'a self, request: &SelectRequest, budget: &'a Budget)
     -> Result<SeriesSet<'a>, QueryError>;
+
+    /// The same, cut into lists of about `length` series that follow each other and can be read side by side.
+    ///
+    /// # Errors
+    /// As for `select`.
+    fn select_lists<'a>(
+        &'a self,
+        request: &SelectRequest,
+        budget: &'a Budget,
+        length: usize,
+    ) -> Result<Vec<SeriesSet<'a>>, QueryError> {
+        let _ = length;
+        Ok(vec![self.select(request, budget)?])
+    }
+
+    /// Who can read lists side by side, if anybody.
+    fn workers(&self) -> Option<&dyn Spawner> {
+        None
+    }
 
     /// Label names, sorted, each once.
     ///

@@ -119,6 +119,17 @@ fn rfc3339(milliseconds: i64) -> String {
 }
 
 impl Annotations {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Adds others as if they had arisen here now.
+    pub(crate) fn take_in(&mut self, others: Annotations) {
+        for Annotation { kind, text, position, detail } in others.all {
+            self.add_with(kind, text, position, detail);
+        }
+    }
+
     fn add(&mut self, kind: Kind, text: String, position: Position) {
         self.add_with(kind, text, position, Detail::None);
     }

@@ -47,8 +47,9 @@ impl NodeViews {
             Consistency::Stale => warnings.extend(node.health.staleness()),
         }
         let views: Vec<_> = node.data_shards().iter().map(|shard| shard.view()).collect();
+        let merged = MergedView::new(views.clone()).with_workers(node.ports.spawner.clone());
         let indexes: BTreeMap<_, _> = views.iter().map(|view| (view.shard(), view.index())).collect();
-        Ok(OpenView { queryable: Arc::new(MergedView::new(views)), indexes: ViewIndexes(indexes), warnings })
+        Ok(OpenView { queryable: Arc::new(merged), indexes: ViewIndexes(indexes), warnings })
     }
 }
 

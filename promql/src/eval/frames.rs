@@ -3,13 +3,9 @@
 //! The series of one target have the same times as a rule, so this is found once and kept for the series that follow:
 //! what is left for each is what depends on its values.
 
-use super::{
-    meter::{Held, Meter},
-    rate::{RateKind, Reach},
-};
-use crate::engine::EvalError;
+use super::rate::{RateKind, Reach};
 
-/// Bytes of all that is kept for one selector.
+/// Bytes of all that is kept for one list of series: too few to be taken from the budget.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
 
 /// The ends of a window in a column: `first..next`.
@@ -147,20 +143,16 @@ impl Frames {
 }
 
 /// The frames of the columns seen so far.
-pub(crate) struct FrameCache<'a> {
+#[derive(Default)]
+pub(crate) struct FrameCache {
     kept: Vec<Frames>,
     /// For columns that are not kept.
     scratch: Frames,
     last: usize,
-    held: Held<'a>,
     bytes: u64,
 }
 
-impl<'a> FrameCache<'a> {
-    pub(crate) fn new(meter: &'a Meter<'a>) -> FrameCache<'a> {
-        FrameCache { kept: Vec::new(), scratch: Frames::default(), last: 0, held: Held::new(meter), bytes: 0 }
-    }
-
+impl FrameCache {
     /// The windows of the steps in `times`; all calls must be with the same layout, steps and references.
     pub(crate) fn get(
         &mut self,
@@ -168,7 +160,7 @@ impl<'a> FrameCache<'a> {
         layout: Layout,
         steps: usize,
         reference: &impl Fn(usize) -> i64,
-    ) -> Result<&Frames, EvalError> {
+    ) -> &Frames {
         // Comparing costs more than finding a few windows.
         let worth = steps * 4 > times.len();
         if worth {
@@ -180,20 +172,19 @@ impl<'a> FrameCache<'a> {
             let known = self.kept.get(self.last).is_some_and(same).then_some(self.last);
             if let Some(index) = known.or_else(|| self.kept.iter().position(same)) {
                 self.last = index;
-                return Ok(&self.kept[index]);
+                return &self.kept[index];
             }
         }
         self.scratch.find(times, layout, steps, reference);
         let bytes = self.scratch.bytes() + times.len() as u64 * 8;
         if !worth || self.bytes + bytes > KEPT_BYTES_MAX {
-            return Ok(&self.scratch);
+            return &self.scratch;
         }
-        self.held.take(bytes)?;
         self.bytes += bytes;
         self.scratch.times.extend_from_slice(times);
         self.last = self.kept.len();
         self.kept.push(std::mem::take(&mut self.scratch));
-        Ok(&self.kept[self.last])
+        &self.kept[self.last]
     }
 }
 

@@ -31,6 +31,31 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// One for a thread that works for this query, on what this one does not see: see [`Meter::take_in`].
+    pub(crate) fn apart(budget: &'a Budget, like: Likeness) -> Meter<'a> {
+        let meter = Meter::new(budget, u64::MAX);
+        meter.count_by_step(like.steps);
+        meter.muted.set(like.muted);
+        meter
+    }
+
+    /// What one that stands apart has to know.
+    pub(crate) fn likeness(&self) -> Likeness {
+        Likeness { steps: self.read_by_step.borrow().len(), muted: self.muted.get() }
+    }
+
+    /// The most samples held at once since the last call.
+    pub(crate) fn take_peak(&self) -> u64 {
+        self.samples_peak.replace(0)
+    }
+
+    /// Counts what another has counted.
+    pub(crate) fn take_in(&self, read: u64, by_step: &[u64]) {
+        self.read.set(self.read.get() + read);
+        let mut all = self.read_by_step.borrow_mut();
+        all.iter_mut().zip(by_step).for_each(|(count, more)| *count += more);
+    }
+
     /// Asks for figures of each of so many steps.
     pub(crate) fn count_by_step(&self, steps: usize) {
         *self.read_by_step.borrow_mut() = vec![0; steps];
@@ -112,6 +137,13 @@ impl<'a> Meter<'a> {
         self.samples_peak.set(self.samples_peak.get().max(now));
         Ok(())
     }
+}
+
+/// See [`Meter::likeness`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Likeness {
+    steps: usize,
+    muted: u32,
 }
 
 /// A share of the limits; given back when dropped.

@@ -15,6 +15,7 @@ pub(crate) mod floats;
 pub(crate) mod frames;
 pub(crate) mod info;
 pub(crate) mod labelling;
+pub(crate) mod lists;
 pub(crate) mod meter;
 pub(crate) mod order;
 pub(crate) mod pick;

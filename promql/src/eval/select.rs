@@ -10,7 +10,7 @@ use super::{
 use crate::ast::RangeMode;
 use crate::engine::EvalError;
 use crate::histogram::sample_size;
-use model::{Samples, SelectRequest, Series, TimestampMs, is_stale_nan};
+use model::{Samples, SelectRequest, Series, SeriesSet, TimestampMs, is_stale_nan};
 
 /// Walks through a series as the steps look at it. References may not go back.
 pub(crate) struct Cursor<'s> {
@@ -54,6 +54,19 @@ impl<'s> Cursor<'s> {
     }
 }
 
+/// What to ask for to have the samples in `(first - before, last + after]`.
+pub(crate) fn request(selector: &Selector, grid: &Grid, before: i64, after: i64) -> SelectRequest {
+    let first = selector.reference(grid.start);
+    let last = selector.reference(grid.end());
+    SelectRequest {
+        matchers: selector.matchers.clone(),
+        start: TimestampMs(first.saturating_sub(before).saturating_add(1)),
+        end: TimestampMs(last.saturating_add(after)),
+        with_samples: true,
+        limit: 0,
+    }
+}
+
 impl Evaluator<'_> {
     /// Hands every matching series with its samples in `(first - before, last + after]` to `each`.
     pub(crate) fn select(
@@ -64,16 +77,18 @@ impl Evaluator<'_> {
         after: i64,
         mut each: impl FnMut(Series) -> Result<(), EvalError>,
     ) -> Result<(), EvalError> {
-        let first = selector.reference(grid.start);
-        let last = selector.reference(grid.end());
-        let request = SelectRequest {
-            matchers: selector.matchers.clone(),
-            start: TimestampMs(first.saturating_sub(before).saturating_add(1)),
-            end: TimestampMs(last.saturating_add(after)),
-            with_samples: true,
-            limit: 0,
-        };
-        for series in self.queryable.select(&request, self.budget)? {
+        let request = request(selector, grid, before, after);
+        self.read_all(self.queryable.select(&request, self.budget)?, selector, &mut each)
+    }
+
+    /// Hands every series with samples to `each`.
+    pub(crate) fn read_all(
+        &self,
+        set: SeriesSet<'_>,
+        selector: &Selector,
+        each: &mut dyn FnMut(Series) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        for series in set {
             self.check()?;
             let mut series = series?;
             if series.samples.is_empty() {
@@ -82,11 +97,7 @@ impl Evaluator<'_> {
             if selector.stats_only && !series.samples.histograms.is_empty() {
                 reduce_to_stats(&mut series.samples);
             }
-            let bytes = series.samples.bytes();
-            self.budget.take(bytes)?;
-            let done = each(series);
-            self.budget.give(bytes);
-            done?;
+            each(series)?; // its samples are taken from the budget until the next series is asked for
         }
         Ok(())
     }
@@ -101,10 +112,10 @@ impl Evaluator<'_> {
         if selector.mode == RangeMode::Smoothed {
             return self.stream_smoothed(node, selector, grid, sink);
         }
-        self.select(selector, grid, self.lookback, 0, |series| {
+        self.each_series(selector, grid, (self.lookback, 0), sink, &|evaluator, _, series| {
             let Series { labels, samples } = series;
             let mut track = Track::empty(labels, grid.steps);
-            let mut cursor = Cursor::new(&samples, self.lookback);
+            let mut cursor = Cursor::new(&samples, evaluator.lookback);
             let mut count = 0_u64;
             if samples.histograms.is_empty() {
                 for step in 0..grid.steps {
@@ -113,7 +124,7 @@ impl Evaluator<'_> {
                         count += 1;
                     }
                 }
-                self.meter.count_present(&track.floats, count);
+                evaluator.meter.count_present(&track.floats, count);
             } else {
                 for step in 0..grid.steps {
                     let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
@@ -121,18 +132,18 @@ impl Evaluator<'_> {
                         None => {
                             track.floats[step] = samples.floats[position];
                             count += 1;
-                            self.meter.count_read(step, 1);
+                            evaluator.meter.count_read(step, 1);
                         }
                         Some(histogram) if is_stale_nan(histogram.sum) => {}
                         Some(histogram) => {
                             count += 1;
-                            self.meter.count_read(step, sample_size(histogram));
+                            evaluator.meter.count_read(step, sample_size(histogram));
                             track.set_histogram(step, std::sync::Arc::clone(histogram));
                         }
                     }
                 }
             }
-            if count > 0 { sink(track) } else { Ok(()) }
+            Ok((count > 0).then_some(track))
         })
     }
 

@@ -163,31 +163,14 @@ pub(crate) fn is_worth_sliding(times: &[i64], length: i64, interval: i64) -> boo
 mod tests {
     use super::*;
     use crate::eval::frames::{FrameCache, Layout};
-    use crate::eval::meter::Meter;
-    use model::{Budget, Clock, TimestampMs};
     use proptest::prelude::*;
-    use std::{sync::Arc, time::Duration};
-
-    #[derive(Debug)]
-    struct Still;
-
-    impl Clock for Still {
-        fn now(&self) -> TimestampMs {
-            TimestampMs(0)
-        }
-        fn monotonic(&self) -> Duration {
-            Duration::ZERO
-        }
-    }
 
     /// Runs a kernel over windows of `length` samples at every sample.
     fn over(values: &[f64], length: usize, kernel: impl Fn(&Frames, &mut [f64])) -> Vec<f64> {
         let times: Vec<i64> = (1..=values.len() as i64).collect();
-        let budget = Budget::new(Arc::new(Still), Duration::from_secs(1), u64::MAX);
-        let meter = Meter::new(&budget, u64::MAX);
-        let mut cache = FrameCache::new(&meter);
+        let mut cache = FrameCache::default();
         let layout = Layout { length: length as i64, rate: None };
-        let frames = cache.get(&times, layout, times.len(), &|step| times[step]).unwrap();
+        let frames = cache.get(&times, layout, times.len(), &|step| times[step]);
         let mut out = vec![ABSENT; times.len()];
         kernel(frames, &mut out);
         out

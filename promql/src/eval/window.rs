@@ -135,18 +135,14 @@ impl Evaluator<'_> {
             RangeMode::Smoothed => (self.lookback, self.lookback),
         };
         let reference = |step: usize| range.selector.reference(grid.time(step));
-        let mut frames = FrameCache::new(self.meter);
-        self.select(&range.selector, grid, range.length.saturating_add(before), after, |series| {
+        let reach = (range.length.saturating_add(before), after);
+        self.each_series(&range.selector, grid, reach, sink, &|evaluator, frames, series| {
             let Series { labels, samples } = series;
             let columns = Columns::new(samples, with_starts);
-            let track = if columns.histograms.values.is_empty() && frame.mode == RangeMode::Plain {
-                self.over_floats(frame, labels, false, &columns, grid, &mut frames, reference)?
+            if columns.histograms.values.is_empty() && frame.mode == RangeMode::Plain {
+                evaluator.over_floats(frame, labels, false, &columns, grid, frames, reference)
             } else {
-                self.over_series(frame, labels, false, &columns, grid, (before, after), reference)?
-            };
-            match track {
-                Some(track) => sink(track),
-                None => Ok(()),
+                evaluator.over_series(frame, labels, false, &columns, grid, (before, after), reference)
             }
         })
     }
@@ -183,7 +179,7 @@ impl Evaluator<'_> {
     ) -> Result<(), EvalError> {
         let (inner, matrix) = self.subquery(subquery, grid)?;
         let reference = |step: usize| subquery.reference(grid.time(step));
-        let mut frames = FrameCache::new(self.meter);
+        let mut frames = FrameCache::default();
         for track in matrix.tracks {
             self.check()?;
             let columns = track_columns(&track, &inner);
@@ -209,7 +205,7 @@ impl Evaluator<'_> {
         dropped: bool,
         columns: &Columns,
         grid: &Grid,
-        frames: &mut FrameCache<'_>,
+        frames: &mut FrameCache,
         reference: impl Fn(usize) -> i64,
     ) -> Result<Option<Track>, EvalError> {
         let floats = columns.floats.all();
@@ -220,7 +216,7 @@ impl Evaluator<'_> {
             _ => None,
         };
         let layout = Layout { length: frame.length, rate };
-        let frames = frames.get(times, layout, grid.steps, &reference)?;
+        let frames = frames.get(times, layout, grid.steps, &reference);
         if frames.samples == 0 {
             return Ok(None);
         }

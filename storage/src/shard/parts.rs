@@ -6,9 +6,9 @@
 use super::view::{PartsIter, ShardView, limited};
 use model::{
     Budget, LabelQuery, Labels, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId,
-    is_stale_nan,
+    Spawner, is_stale_nan,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// How long after its last sample a source counts as live: Prometheus's default lookback.
 const LIVE_MS: i64 = 300_000;
@@ -78,6 +78,7 @@ pub(crate) fn merge_parts(mut parts: Vec<Part>, budget: &Budget) -> Samples {
 #[derive(Clone, Debug, Default)]
 pub struct MergedView {
     views: Vec<ShardView>,
+    workers: Option<Arc<dyn Spawner>>,
 }
 
 impl MergedView {
@@ -85,7 +86,13 @@ impl MergedView {
     #[must_use]
     pub fn new(mut views: Vec<ShardView>) -> MergedView {
         views.sort_by_key(ShardView::shard);
-        MergedView { views }
+        MergedView { views, workers: None }
+    }
+
+    /// With cores on which lists of series can be read side by side.
+    #[must_use]
+    pub fn with_workers(self, workers: Arc<dyn Spawner>) -> MergedView {
+        MergedView { workers: Some(workers), ..self }
     }
 
     /// The views in it, by shard.
@@ -95,11 +102,13 @@ impl MergedView {
     }
 }
 
-struct MergedIter<'a> {
+pub(crate) struct MergedIter<'a> {
     shards: Vec<PartsIter<'a>>,
     /// Which shard the next series of the merged list is in, and whether it has the labels of the one before.
     order: std::iter::Peekable<std::vec::IntoIter<(u32, bool)>>,
     budget: &'a Budget,
+    /// What the series handed out last holds of it, until the next is asked for: then its samples are the caller's.
+    handed_out: u64,
     with_samples: bool,
     left: usize,
 }
@@ -115,10 +124,24 @@ fn merged_order(shards: &[PartsIter<'_>]) -> Vec<(u32, bool)> {
 }
 
 impl<'a> MergedIter<'a> {
-    fn new(shards: Vec<PartsIter<'a>>, request: &SelectRequest, budget: &'a Budget) -> MergedIter<'a> {
-        let order = merged_order(&shards).into_iter().peekable();
+    pub(crate) fn new(
+        shards: Vec<PartsIter<'a>>,
+        request: &SelectRequest,
+        budget: &'a Budget,
+    ) -> MergedIter<'a> {
+        let order = merged_order(&shards);
+        MergedIter::ordered(shards, order, request, budget)
+    }
+
+    fn ordered(
+        shards: Vec<PartsIter<'a>>,
+        order: Vec<(u32, bool)>,
+        request: &SelectRequest,
+        budget: &'a Budget,
+    ) -> MergedIter<'a> {
+        let order = order.into_iter().peekable();
         let left = if request.limit == 0 { usize::MAX } else { request.limit };
-        MergedIter { shards, order, budget, with_samples: request.with_samples, left }
+        MergedIter { shards, order, budget, handed_out: 0, with_samples: request.with_samples, left }
     }
 
     fn pull(&mut self) -> Option<Result<Series, QueryError>> {
@@ -142,7 +165,19 @@ impl<'a> MergedIter<'a> {
                 None => break,
             }
         }
-        Some(Ok(Series { labels: found?, samples: merge_parts(all, self.budget) }))
+        let samples = merge_parts(all, self.budget);
+        self.handed_out = samples.bytes();
+        Some(Ok(Series { labels: found?, samples }))
+    }
+
+    fn give_back(&mut self) {
+        self.budget.give(std::mem::take(&mut self.handed_out));
+    }
+}
+
+impl Drop for MergedIter<'_> {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -151,6 +186,7 @@ impl Iterator for MergedIter<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 {
+            self.give_back();
             match self.pull()? {
                 Ok(series) if self.with_samples && series.samples.is_empty() => {}
                 Ok(series) => {
@@ -176,6 +212,39 @@ impl Queryable for MergedView {
         let shards =
             self.views.iter().map(|view| PartsIter::new(view, request, budget)).collect::<Result<_, _>>()?;
         Ok(Box::new(MergedIter::new(shards, request, budget)))
+    }
+
+    fn select_lists<'a>(
+        &'a self,
+        request: &SelectRequest,
+        budget: &'a Budget,
+        length: usize,
+    ) -> Result<Vec<SeriesSet<'a>>, QueryError> {
+        if request.limit > 0 {
+            return Ok(vec![self.select(request, budget)?]);
+        }
+        let mut shards: Vec<PartsIter<'a>> =
+            self.views.iter().map(|view| PartsIter::new(view, request, budget)).collect::<Result<_, _>>()?;
+        let order = merged_order(&shards);
+        let mut lists: Vec<SeriesSet<'a>> = Vec::with_capacity(order.len() / length.max(1) + 1);
+        let mut rest = &order[..];
+        while !rest.is_empty() {
+            // A list ends where the labels do.
+            let end = rest.iter().enumerate().position(|(at, (_, same))| at >= length.max(1) && !same);
+            let (list, later) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = later;
+            let counts = (0_u32..).zip(&mut shards).map(|(number, shard)| {
+                let count = list.iter().filter(|(of, _)| *of == number).count();
+                shard.split_front(count)
+            });
+            let shards = counts.collect();
+            lists.push(Box::new(MergedIter::ordered(shards, list.to_vec(), request, budget)));
+        }
+        Ok(lists)
+    }
+
+    fn workers(&self) -> Option<&dyn Spawner> {
+        self.workers.as_deref()
     }
 
     fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {

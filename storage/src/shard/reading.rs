@@ -92,6 +92,11 @@ impl<'a> Reading<'a> {
         Reading { view, start, end, sources: HashMap::new(), column: Column::default(), held: 0 }
     }
 
+    /// Another of the same view and range.
+    pub(crate) fn again(&self) -> Reading<'a> {
+        Reading::new(self.view, self.start, self.end)
+    }
+
     /// What one series has in the range; its bytes are taken from the budget.
     pub(crate) fn read(&mut self, found: &Found, budget: &Budget) -> Result<Samples, QueryError> {
         if self.held > HELD_BYTES_MAX {

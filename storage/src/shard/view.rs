@@ -8,7 +8,7 @@ use super::{
     cells::Cell,
     chunk::Column,
     index::{Index, SeriesId},
-    parts::{Part, merge_parts},
+    parts::{MergedIter, Part},
     reading::Reading,
     source::Source,
 };
@@ -244,6 +244,23 @@ impl<'a> PartsIter<'a> {
         Ok(PartsIter { view, budget, with_samples, reading, found: found.into_iter(), listed })
     }
 
+    /// The next `count` items as an iterator of their own.
+    pub(crate) fn split_front(&mut self, count: usize) -> PartsIter<'a> {
+        let members: usize =
+            self.found.as_slice().chunk_by(|a, b| a.labels == b.labels).take(count).map(<[_]>::len).sum();
+        let found: Vec<Found> = self.found.by_ref().take(members).collect();
+        let listed = members as u64 * LISTED_BYTES;
+        self.listed -= listed;
+        PartsIter {
+            view: self.view,
+            budget: self.budget,
+            with_samples: self.with_samples,
+            reading: self.reading.again(),
+            found: found.into_iter(),
+            listed,
+        }
+    }
+
     /// The labels of the items to come.
     pub(crate) fn labels(&self) -> impl Iterator<Item = &Labels> {
         self.found.as_slice().chunk_by(|a, b| a.labels == b.labels).map(|same| &same[0].labels)
@@ -296,20 +313,8 @@ impl Queryable for ShardView {
         request: &SelectRequest,
         budget: &'a Budget,
     ) -> Result<SeriesSet<'a>, QueryError> {
-        let with_samples = request.with_samples;
         let parts = PartsIter::new(self, request, budget)?;
-        let limit = if request.limit == 0 { usize::MAX } else { request.limit };
-        Ok(Box::new(
-            parts
-                .map(move |item| {
-                    let (labels, parts) = item?;
-                    Ok(Series { labels, samples: merge_parts(parts, budget) })
-                })
-                .filter(move |item| {
-                    !with_samples || item.as_ref().map_or(true, |series| !series.samples.is_empty())
-                })
-                .take(limit),
-        ))
+        Ok(Box::new(MergedIter::new(vec![parts], request, budget)))
     }
 
     fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {
