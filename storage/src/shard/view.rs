@@ -14,8 +14,8 @@ use super::{
 };
 use crate::kv::KvView;
 use model::{
-    Budget, LabelQuery, Labels, LogIndex, Matcher, QueryError, Queryable, Samples, SelectRequest, Series,
-    SeriesSet, ShardId, TimestampMs, Value,
+    Budget, LabelQuery, Labels, LogIndex, Matcher, QueryError, Queryable, Samples, SelectRequest, SeriesSet,
+    ShardId, TimestampMs, Value,
 };
 use roaring::RoaringBitmap;
 use std::{
