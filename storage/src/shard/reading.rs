@@ -4,7 +4,6 @@
 use super::{
     cache::{ReadError, damaged},
     chunk::{ChunkHead, Column, GROUP, Group},
-    index::SeriesId,
     source::{ChunkRef, Source},
     view::{Found, ViewInner, append_column, push, sort, storage_error},
     window::{OpenRow, partition_of},
@@ -56,8 +55,8 @@ impl<'a> Shared<'a> {
             .filter(|c| c.first <= end && c.last >= start)
             .map(|chunk| Part { chunk, opened: None, group: None })
             .collect();
-        let rows = source.windows.iter().flat_map(|window| &window.rows);
-        let rows: Vec<&OpenRow> = rows.filter(|row| row.timestamp >= start && row.timestamp <= end).collect();
+        let rows: Vec<&OpenRow> =
+            source.windows.iter().flat_map(|window| window.between(start, end)).collect();
         let room = parts.iter().map(|part| u64::from(part.chunk.rows)).sum::<u64>() + rows.len() as u64;
         Shared { source, parts, rows, room }
     }
@@ -70,11 +69,6 @@ impl<'a> Shared<'a> {
         }
         list.iter().position(|other| *other == found.series).map(|at| at as u32)
     }
-}
-
-/// Where a series is in a chunk: as a rule where the one before was, or behind it.
-fn position(series: &[SeriesId], wanted: SeriesId, hint: usize) -> Option<usize> {
-    if series.get(hint) == Some(&wanted) { Some(hint) } else { series.binary_search(&wanted).ok() }
 }
 
 /// Reads series of one view in one range.
@@ -147,7 +141,6 @@ fn fill(
     held: &mut usize,
     samples: &mut Samples,
 ) -> Result<(), ReadError> {
-    let mut hint = 0;
     let mut ascends = true;
     for part in &mut shared.parts {
         let chunk = part.chunk;
@@ -161,8 +154,7 @@ fn fill(
                 none.insert(Opened { head, range: first..last })
             }
         };
-        let Some(at) = position(&opened.head.series, found.series, hint) else { continue };
-        hint = at;
+        let Some(at) = opened.head.position(found.series) else { continue };
         let group = match &mut part.group {
             Some((number, group)) if *number == at / GROUP => group,
             other => {
