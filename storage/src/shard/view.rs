@@ -273,7 +273,7 @@ impl Iterator for PartsIter<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.found.next()?;
         // Reading the clock for each series would cost as much as reading a short one.
-        if self.found.len() % CHECK_INTERVAL == 0
+        if self.found.len().is_multiple_of(CHECK_INTERVAL)
             && let Err(error) = self.budget.check()
         {
             return Some(Err(error));

@@ -1,7 +1,7 @@
 //! Several sources, ends, gaps, retention, views.
 
 use super::fixture::{Fixture, budget, scrape, select_from, writer};
-use crate::shard::{DataCommand, DataResponse, MissedSlots, Refusal};
+use crate::shard::{DataCommand, DataResponse, MergedView, MissedSlots, Refusal};
 use model::{DurationMs, LabelQuery, Matcher, Queryable, StateMachine, Term, TimestampMs};
 
 const HOUR: i64 = 3_600_000;
@@ -156,6 +156,37 @@ fn names_and_values_count_only_what_the_range_may_have() {
     assert_eq!(values(&query(20, 100, vec![])), ["z"]);
     assert_eq!(values(&query(0, 100, vec![vec![Matcher::equal("__name__", "y")]])), ["y"]);
     assert_eq!(view.label_names(&query(0, 100, vec![]), &budget()).expect("names"), ["__name__", "job"]);
+}
+
+#[test]
+fn lists_of_series_make_up_the_select_and_give_back_what_they_took() {
+    let (mut f, mut g) = (Fixture::new(), Fixture::new());
+    for i in 1..=100 {
+        f.scraped(&scrape("a"), i * 1_000, &[("v", 1.0), ("x", 2.0), ("y", 3.0)]);
+        f.scraped(&scrape("c"), i * 1_000 + 3, &[("v", 4.0), ("z", 5.0)]);
+        g.scraped(&scrape("b"), i * 1_000 + 7, &[("u", 6.0), ("x", 7.0), ("zz", 8.0)]);
+    }
+    let view = MergedView::new(vec![f.shard.view(), g.shard.view()]);
+    let request = model::SelectRequest {
+        matchers: vec![],
+        start: TimestampMs(20_000),
+        end: TimestampMs(90_000),
+        with_samples: true,
+        limit: 0,
+    };
+    let budget = budget();
+    let text = |set: model::SeriesSet<'_>| -> Vec<String> {
+        set.map(|series| format!("{:?}", series.expect("a series"))).collect()
+    };
+    let all = text(view.select(&request, &budget).expect("selects"));
+    assert_eq!(all.len(), 6);
+    for length in 1..8 {
+        let lists = view.select_lists(&request, &budget, length).expect("selects");
+        assert_eq!(lists.len() == all.len(), length == 1, "{length}");
+        assert!(lists.len() > 1 || length > 3, "{length}");
+        assert_eq!(lists.into_iter().flat_map(text).collect::<Vec<_>>(), all, "{length}");
+    }
+    budget.take(1 << 30).expect("everything was given back");
 }
 
 #[test]
