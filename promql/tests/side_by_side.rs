@@ -136,10 +136,13 @@ impl Queryable for Data {
         _budget: &'a Budget,
         length: usize,
     ) -> Result<Vec<SeriesSet<'a>>, QueryError> {
-        let all = self.matching(request);
-        let lists =
-            all.chunks(length).map(|list| -> SeriesSet<'a> { Box::new(list.to_vec().into_iter().map(Ok)) });
-        Ok(lists.collect())
+        let mut all = self.matching(request).into_iter();
+        let mut lists: Vec<SeriesSet<'a>> = Vec::new();
+        while all.len() > 0 {
+            let list: Vec<Series> = all.by_ref().take(length).collect();
+            lists.push(Box::new(list.into_iter().map(Ok)));
+        }
+        Ok(lists)
     }
 
     fn workers(&self) -> Option<&dyn Spawner> {
