@@ -9,6 +9,7 @@ mod histogram;
 mod ids;
 mod labels;
 mod matcher;
+pub mod points;
 mod ports;
 mod query;
 mod regex;

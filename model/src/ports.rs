@@ -178,9 +178,12 @@ pub trait Fs: Send + Sync + Debug {
         let file =
             self.open(&part, OpenOptions { write: true, create: true, truncate: true, exclusive: false })?;
         file.write_all_at(bytes, 0)?;
+        crate::point!("file.replace.written");
         file.sync()?;
         drop(file);
+        crate::point!("file.replace.synced");
         self.rename(&part, path)?;
+        crate::point!("file.replace.renamed");
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
 }

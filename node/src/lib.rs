@@ -7,3 +7,6 @@ pub mod config;
 mod logging;
 pub mod outside;
 mod server;
+
+pub use raft::{GroupRole, GroupStatus, Threading};
+pub use server::{NodePorts, Probe, ServeOptions, ShardReport, Tuning, serve};

@@ -163,10 +163,12 @@ impl Standing {
     /// As the system says.
     pub fn save(&self, fs: &dyn Fs, dir: &Path) -> Result<(), IdentityError> {
         let path = dir.join(FILE);
+        model::point!("identity.save.begin");
         let written = self.encode().and_then(|bytes| match bytes {
             Some(bytes) => fs.create_dir_all(dir).and_then(|()| fs.replace(&path, &bytes)),
             None => Ok(()),
         });
+        model::point!("identity.save.durable");
         written.map_err(|source| IdentityError::Io { path, source })
     }
 }

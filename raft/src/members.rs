@@ -73,7 +73,10 @@ impl RaftNode {
         deadline: Duration,
     ) -> Result<LogIndex, MemberError> {
         let group = self.led(shard)?;
-        outcome(shard, timeout(deadline, group.raft.add_learner(node.0, EmptyNode {}, false)).await)
+        model::point!("members.learner.begin");
+        let added = timeout(deadline, group.raft.add_learner(node.0, EmptyNode {}, false)).await;
+        model::point!("members.learner.done");
+        outcome(shard, added)
     }
 
     /// Swaps a voter for a learner in one joint change; the old one is no member afterwards. Without `old` the
@@ -95,7 +98,10 @@ impl RaftNode {
             voters.remove(&old);
         }
         let voters: BTreeSet<u64> = voters.into_iter().map(|node| node.0).collect();
-        outcome(shard, timeout(deadline, group.raft.change_membership(voters, false)).await)
+        model::point!("members.swap.begin");
+        let swapped = timeout(deadline, group.raft.change_membership(voters, false)).await;
+        model::point!("members.swap.done");
+        outcome(shard, swapped)
     }
 
     /// Hands the leadership of a group to a voter, which first gets whatever it lacks. On success the other leads.
@@ -120,6 +126,7 @@ impl RaftNode {
             return Ok(());
         }
         self.caught_up(&group, to).await?;
+        model::point!("members.transfer.begin");
         group
             .raft
             .trigger()

@@ -540,6 +540,7 @@ async fn drive(
                         }
                     }
                     Effect::Campaign(shard) => {
+                        model::point!("raft.campaign");
                         if let Some(group) = inner.group(shard) {
                             tracing::debug!(%shard, "campaigning");
                             group.raft.trigger().elect(true).await.ok();
@@ -641,6 +642,7 @@ impl Inner {
             )));
         }
         self.ports.log.check_room(command.len()).map_err(|error| refused(error.to_string()))?;
+        model::point!("raft.propose.begin");
         let (responder, outcome) = ProgressResponder::complete_only();
         let mut request = group.raft.write(crate::engine::types::Command(command)).responder(responder);
         if let Some(term) = term {
@@ -649,7 +651,10 @@ impl Inner {
         request.await.map_err(|error| unknown(format!("replica stopped: {error}")))?;
         let outcome = timeout(self.options.propose_patience, outcome).await;
         match outcome {
-            Ok(Ok(Ok(done))) => Ok((crate::engine::types::log_id(&done.log_id).index, done.data.0)),
+            Ok(Ok(Ok(done))) => {
+                model::point!("raft.propose.committed");
+                Ok((crate::engine::types::log_id(&done.log_id).index, done.data.0))
+            }
             Ok(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => {
                 Err(not_leader(&forward, "not the leader, or not in this term"))
             }

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rules", &["model", "promql"]),
     ("api", &["model", "promql"]),
     ("node", &["model", "promql", "scrape", "storage", "raft", "rules", "api"]),
-    ("sim", &["node"]),
+    ("sim", &["model", "storage", "node"]),
 ];
 
 #[test]

@@ -3,11 +3,11 @@
 
 use super::features::Enabled;
 use crate::{
-    outside::memory_bytes,
+    outside::{Host, SystemHost, memory_bytes},
     server::{self, ServeOptions},
 };
 use anyhow::Context;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 use scrape::config::{parse_bytes, parse_duration};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -234,7 +234,9 @@ impl ServeArgs {
         })?;
         let node_name = match self.node_name {
             Some(name) => name,
-            None => hostname().context("--node.name: not given, and the host's name cannot be read")?,
+            None => {
+                SystemHost.name().context("--node.name: not given, and the host's name cannot be read")?
+            }
         };
         let members = &self.cluster_initial_members;
         if !members.is_empty() && self.cluster_peers.is_empty() && members.len() > 1 {
@@ -275,9 +277,21 @@ impl ServeArgs {
     }
 }
 
-/// The host's name, as the kernel says.
-pub(crate) fn hostname() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned())
+#[derive(Debug, Parser)]
+#[command(name = "serve", no_binary_name = true)]
+struct Flags {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+impl ServeOptions {
+    /// The options that these flags of `vestal serve` mean.
+    ///
+    /// # Errors
+    /// If a flag is unknown, or its value cannot be used.
+    pub fn from_flags(flags: &[String]) -> anyhow::Result<ServeOptions> {
+        Flags::try_parse_from(flags)?.serve.into_options()
+    }
 }
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
-//! The one place where Vestal touches the world: clocks, randomness, files, sockets, threads.
+//! The one place where Vestal touches the world: clocks, randomness, files, sockets, threads, its own process.
 //!
-//! Everything else takes these as the ports of `model`, so that a simulator can supply its own.
+//! Everything else takes these as the ports of `model`, and the process as [`Host`], so that a simulator can supply its
+//! own.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,6 +10,7 @@
 
 mod clock;
 mod fs;
+mod host;
 mod memory;
 mod net;
 mod rng;
@@ -16,6 +18,7 @@ mod spawner;
 
 pub use clock::SystemClock;
 pub use fs::SystemFs;
+pub use host::{DirectoryLock, Host, Order, ProcessFigures, SystemHost};
 pub use memory::memory_bytes;
 pub use net::SystemNet;
 pub use rng::SystemRng;

@@ -38,10 +38,6 @@ const BATCH_SAMPLES_MAX: usize = 100_000;
 const WAITING_ROWS_MAX: usize = 4_096;
 /// Between looks at settings, checkpoints and retention.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes of log after which a checkpoint is proposed.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
-/// Time after which a checkpoint is proposed if anything was written.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Between two looks at retention.
 const RETAIN_INTERVAL: Duration = Duration::from_secs(60);
 /// Patience with one proposal that is not samples.
@@ -104,11 +100,13 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
             return;
         }
         tracing::info!(%shard, %term, "leading");
+        model::point!("duty.begin");
         let duties = Duties { node: node.clone(), shard, term, replica: replica.clone() };
         tokio::select! {
             () = duties.perform() => {}
             _ = status.wait_for(|now| !now.ready || now.term != term) => {}
         }
+        model::point!("duty.end");
         node.set_scraper(shard, None);
         tracing::info!(%shard, %term, "no longer leading");
         if node.draining.is_draining() {
@@ -332,6 +330,7 @@ impl Duties {
         encoder: &mut RowEncoder,
         settle: &mpsc::Sender<Settled>,
     ) -> bool {
+        model::point!("duty.outcome.begin");
         let mut segment = SegmentBuilder::new(self.node.ports.clock.now(), Some(self.term));
         let bytes_max = self.node.command_bytes_max();
         let mut rows: Vec<Row> = Vec::new();
@@ -378,6 +377,7 @@ impl Duties {
 
     /// Looks at what became of a segment. What was certainly not applied comes back to the front of the batch.
     async fn settle(&self, settled: Settled, batch: &mut Batch, missed: &mut Missed) {
+        model::point!("duty.outcome.settled");
         let now = self.node.ports.clock.monotonic();
         let mut again = Vec::new();
         match settled.outcome {
@@ -442,6 +442,7 @@ impl Duties {
     }
 
     async fn record_missed(&self, missed: Vec<(Arc<SourceKey>, MissedSlots)>) {
+        model::point!("duty.missed.begin");
         let commands = missed.into_iter();
         let commands =
             commands.map(|(source, slots)| DataCommand::Missed { term: Some(self.term), source, slots });
@@ -480,14 +481,16 @@ impl Duties {
         let plan = self.node.plan.borrow().clone();
         self.put_settings(&plan).await;
         let shards = u64::from(self.node.meta.state().shards) + 1;
-        let bytes_max = CHECKPOINT_BYTES.min(self.node.options.log_size / (4 * shards));
+        let tuning = self.node.ports.tuning;
+        let bytes_max = tuning.checkpoint_bytes.min(self.node.options.log_size / (4 * shards));
         let bytes = self.node.proposed.since_checkpoint(self.shard);
         let applied = self.node.raft.progress(self.shard);
         let anything = applied.is_some_and(|progress| progress.applied > progress.checkpointed);
-        let old = now.saturating_sub(upkeep.checkpointed) >= CHECKPOINT_INTERVAL && anything;
+        let old = now.saturating_sub(upkeep.checkpointed) >= tuning.checkpoint_interval && anything;
         if bytes >= bytes_max || old {
             upkeep.checkpointed = now;
             self.node.proposed.reset(self.shard);
+            model::point!("duty.checkpoint");
             self.command(DataCommand::Checkpoint { time: self.node.ports.clock.now() }).await;
         }
         if now.saturating_sub(upkeep.retained) >= RETAIN_INTERVAL {

@@ -113,6 +113,7 @@ pub(super) async fn become_member(node: &Arc<Node>, standing: Standing) -> anyho
     node.spawn("peers", find_peers(node.clone()));
     let meta = node.meta.clone();
     node.raft.add_group(ShardId::META, meta).await?;
+    model::point!("join.meta.hosted");
     if let Some(proposal) = &formed {
         let members: BTreeSet<NodeId> = proposal.members.values().copied().collect();
         node.raft.initialize(ShardId::META, &members).await?;
@@ -259,6 +260,7 @@ impl Joining {
             }
         }
         tracing::info!(cluster = %proposal.cluster, members = ?proposal.members, "cluster formed");
+        model::point!("join.formed");
         self.formed.send_replace(Some(proposal.clone()));
     }
 

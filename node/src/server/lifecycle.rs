@@ -60,8 +60,8 @@ impl api::ports::Lifecycle for Lifecycle {
         };
         RuntimeInfo {
             start_time: self.node.started,
-            cwd: std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default(),
-            hostname: crate::cli::serve::hostname().unwrap_or_default(),
+            cwd: self.node.ports.host.working_directory(),
+            hostname: self.node.ports.host.name().unwrap_or_default(),
             reload_config_success,
             last_config_time,
             corruption_count: 0,

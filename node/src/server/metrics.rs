@@ -10,7 +10,6 @@ use raft::GroupRole;
 use std::{
     collections::BTreeMap,
     fmt::{Display, Write},
-    fs,
     sync::{Arc, atomic::Ordering},
 };
 use storage::shard::{CountByName, ShardStats};
@@ -144,13 +143,12 @@ impl NodeMetrics {
         text.sample("vestal_build_info", &format!("{{version=\"{version}\"}}"), 1);
         let start = self.node.started.0 as f64 / 1000.0;
         text.one("process_start_time_seconds", "gauge", "When the process started, since the epoch.", start);
-        if let Some((cpu, resident, virt)) = process_figures() {
-            text.one("process_cpu_seconds_total", "counter", "CPU time, user and system.", cpu);
-            text.one("process_resident_memory_bytes", "gauge", "Resident memory.", resident);
-            text.one("process_virtual_memory_bytes", "gauge", "Virtual memory.", virt);
+        if let Some(used) = self.node.ports.host.figures() {
+            text.one("process_cpu_seconds_total", "counter", "CPU time, user and system.", used.cpu_seconds);
+            text.one("process_resident_memory_bytes", "gauge", "Resident memory.", used.resident_bytes);
+            text.one("process_virtual_memory_bytes", "gauge", "Virtual memory.", used.virtual_bytes);
+            text.one("process_open_fds", "gauge", "Open file handles.", used.open_files);
         }
-        let fds = fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or(0);
-        text.one("process_open_fds", "gauge", "Open file handles.", fds);
         let ready = u8::from(self.node.health.not_ready().is_none());
         text.one("vestal_node_ready", "gauge", "Whether the node can answer a default query.", ready);
         let version = self.node.plan.borrow().version;
@@ -250,17 +248,4 @@ impl NodeMetrics {
             load(&api.writes_unavailable),
         );
     }
-}
-
-/// CPU seconds, resident and virtual bytes of this process.
-fn process_figures() -> Option<(f64, u64, u64)> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the name in brackets and may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
-    // SAFETY: asks for two constants of the system.
-    #[expect(unsafe_code, reason = "the standard library does not know the clock tick and the page size")]
-    let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let cpu = (number(11)? + number(12)?) as f64 / ticks as f64;
-    Some((cpu, number(21)? * u64::try_from(page).ok()?, number(20)?))
 }

@@ -22,15 +22,17 @@ mod members;
 mod metrics;
 mod packing;
 mod plan;
+mod probe;
 mod propose;
 mod targets;
+mod tuning;
 mod views;
 mod writes;
 
 use crate::{
     cli::features::Enabled,
     config::{self, Unsupported},
-    outside::{SystemClock, SystemFs, SystemNet, SystemRng, TokioSpawner},
+    outside::{Host, Order, SystemClock, SystemFs, SystemHost, SystemNet, SystemRng, TokioSpawner},
 };
 use anyhow::Context;
 use api::{Counters, Ports, ServerOptions};
@@ -40,7 +42,8 @@ use health::Health;
 use lifecycle::Lifecycle;
 use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, TimestampMs};
 use plan::TargetPlan;
-use raft::{RaftNode, RaftOptions, RaftPorts, Standing, Timing, meta::Meta};
+pub use probe::{Probe, ShardReport};
+use raft::{RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
 use scrape::Scraper;
 use std::{
     collections::BTreeMap,
@@ -55,25 +58,17 @@ use storage::{
     log::{Log, LogOptions, LogPorts},
     shard::DataShard,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
+pub use tuning::Tuning;
 
 /// How long leaders may take to finish their duties and hand over when a node is stopped.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(3);
 /// How long open connections may take to finish.
 const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two attempts at the lock on the data directory.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// Attempts at it: about five seconds.
-const LOCK_ATTEMPTS: u32 = 100;
-
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
-pub(crate) struct ServeOptions {
+pub struct ServeOptions {
     /// `--config.file`
     pub config_file: PathBuf,
     /// `--config.ignore-unsupported`
@@ -147,9 +142,9 @@ impl ServeOptions {
     }
 }
 
-/// The outside, as a node needs it.
+/// The outside, as a node needs it: production and the simulator each supply one.
 #[derive(Clone, Debug)]
-pub(crate) struct NodePorts {
+pub struct NodePorts {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -162,6 +157,12 @@ pub(crate) struct NodePorts {
     pub spawner: Arc<dyn Spawner>,
     /// Databases of data shards.
     pub kv: Arc<dyn KvEngine>,
+    /// The process around it.
+    pub host: Arc<dyn Host>,
+    /// Whether raft gets a thread of its own.
+    pub threading: Threading,
+    /// Intervals that a simulator shortens.
+    pub tuning: Tuning,
 }
 
 /// A node, as its parts know it.
@@ -223,7 +224,7 @@ impl Node {
         let external =
             self.options.web_external_url.as_deref().and_then(|url| url.parse::<hyper::Uri>().ok());
         let named = external.and_then(|url| url.host().map(str::to_owned));
-        named.or_else(|| crate::cli::serve::hostname().ok()).unwrap_or_default()
+        named.or_else(|| self.ports.host.name().ok()).unwrap_or_default()
     }
 
     /// The name of a node, for people.
@@ -245,6 +246,7 @@ impl Node {
                 DataShard::open(shard, &dir, kv).with_context(|| format!("open {}", dir.display()))?;
             let opened = Arc::new(opened);
             self.raft.add_group(shard, opened.clone()).await?;
+            model::point!("shards.hosted");
             if first.contains(&self.id()) {
                 self.raft.initialize(shard, &first).await?;
             }
@@ -264,11 +266,14 @@ impl Node {
 
     /// Finishes duties, hands leaderships over, checkpoints and closes.
     async fn stop(self: &Arc<Node>) {
+        model::point!("stop.begin");
         let _late = timeout(HAND_OVER_PATIENCE, self.draining.drain()).await;
+        model::point!("stop.drained");
         let kept = self.raft.hand_over(HAND_OVER_PATIENCE).await;
         if !kept.is_empty() && self.options.clustered {
             tracing::warn!(shards = ?kept, "leaderships could not be handed over");
         }
+        model::point!("stop.handed-over");
         self.raft.shutdown().await;
         let mut machines: Vec<Arc<dyn StateMachine>> = vec![self.meta.clone()];
         machines.extend(self.data_shards().into_iter().map(|shard| shard as Arc<dyn StateMachine>));
@@ -280,15 +285,15 @@ impl Node {
             }
         };
         self.ports.spawner.blocking("checkpoint", Box::new(work)).await;
+        model::point!("stop.checkpointed");
         self.log.close();
+        model::point!("stop.closed");
     }
 }
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     prepare_process();
-    // A configuration that is wrong is said at once, whatever the cluster has.
-    let config_text = read_config(&options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vestal").build()?;
     let ports = NodePorts {
         clock: Arc::new(SystemClock::default()),
@@ -297,8 +302,11 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         net: Arc::new(SystemNet),
         spawner: Arc::new(TokioSpawner::new(runtime.handle().clone())),
         kv: Arc::new(RocksEngine::new(RocksOptions::default())),
+        host: Arc::new(SystemHost),
+        threading: Threading::Own,
+        tuning: Tuning::default(),
     };
-    let result = runtime.block_on(serve(ports, options, config_text));
+    let result = runtime.block_on(serve(ports, options, |_| {}));
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
@@ -319,9 +327,9 @@ fn prepare_process() {
 }
 
 /// The text of the configuration file, checked; `None` if there is no file.
-fn read_config(options: &ServeOptions) -> anyhow::Result<Option<String>> {
+fn read_config(options: &ServeOptions, fs: &dyn Fs) -> anyhow::Result<Option<String>> {
     let path = &options.config_file;
-    let text = match SystemFs.read(path) {
+    let text = match fs.read(path) {
         Ok(bytes) => String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8", path.display()))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             tracing::warn!(file = %path.display(), "no configuration file; what the cluster has committed is in force");
@@ -333,15 +341,21 @@ fn read_config(options: &ServeOptions) -> anyhow::Result<Option<String>> {
     Ok(Some(text))
 }
 
-async fn serve(
+/// Runs a node on `ports` until it is told to stop; `born` gets a look into it as soon as there is one.
+///
+/// # Errors
+/// If it cannot start, or has to stop because it would do harm; the text is for people.
+pub async fn serve(
     ports: NodePorts,
     options: ServeOptions,
-    config_text: Option<String>,
+    born: impl FnOnce(Probe) + Send,
 ) -> anyhow::Result<ExitCode> {
+    // A configuration that is wrong is said at once, whatever the cluster has.
+    let config_text = read_config(&options, &*ports.fs)?;
     ports.fs.create_dir_all(&options.data).with_context(|| format!("create {}", options.data.display()))?;
-    let _lock = lock_directory(&options.data).await?;
+    let _lock = ports.host.lock(&options.data).await?;
     if let Some(path) = &options.pid_file {
-        ports.fs.replace(path, format!("{}\n", std::process::id()).as_bytes())?;
+        ports.fs.replace(path, format!("{}\n", ports.host.process_id()).as_bytes())?;
     }
     let listener = ports.net.listen(options.web_listen_address).await;
     let listener = listener
@@ -419,9 +433,8 @@ async fn serve(
     });
     tracing::info!(address = %node.web_address, "listening for HTTP");
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut reload = signal(SignalKind::hangup())?;
+    born(Probe::new(node.clone()));
+    let mut orders = node.ports.host.orders()?;
     let starting = start(node.clone(), standing, configuration.clone(), config_text);
     tokio::pin!(starting);
     let mut started = false;
@@ -432,14 +445,15 @@ async fn serve(
                 Ok(()) => started = true,
                 Err(error) => break Err(error),
             },
-            _ = terminate.recv() => break Ok(()),
-            _ = interrupt.recv() => break Ok(()),
             _ = quitting.wait_for(|quit| *quit) => break Ok(()),
             text = unwelcome.wait_for(Option::is_some) => {
                 let text = text.ok().and_then(|text| text.clone()).unwrap_or_default();
                 break Err(anyhow::Error::msg(text));
             }
-            _ = reload.recv() => {
+            order = orders.recv() => {
+                if order != Some(Order::Reload) {
+                    break Ok(());
+                }
                 let configuration = configuration.clone();
                 node.spawn("reload", async move {
                     if let Err(error) = api::ports::ConfigSource::reload(&*configuration).await {
@@ -511,6 +525,8 @@ async fn start_raft(
     };
     let raft_options = RaftOptions {
         timing: Timing::of(options.heartbeat, options.election_timeout),
+        threading: ports.threading,
+        entries_kept: ports.tuning.entries_kept,
         ..RaftOptions::default()
     };
     let us = join::peer_name(options, standing);
@@ -537,25 +553,4 @@ fn api_options(options: &ServeOptions) -> api::Options {
         remote_write_enabled: options.enable_remote_write_receiver,
         ..api::Options::default()
     }
-}
-
-/// Two processes on one directory would tear each other's files. A process that was killed a moment ago may still be
-/// on its way out, and holds its lock until it is gone.
-async fn lock_directory(dir: &std::path::Path) -> anyhow::Result<std::fs::File> {
-    let path = dir.join("lock");
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("open {}", path.display()))?;
-    for _ in 0..LOCK_ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => sleep(LOCK_PAUSE).await,
-            Err(std::fs::TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("lock {}", path.display()));
-            }
-        }
-    }
-    anyhow::bail!(
-        "{}: another process uses this directory; stop it, or give another --storage.tsdb.path",
-        dir.display()
-    )
 }

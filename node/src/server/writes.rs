@@ -152,7 +152,9 @@ impl Writes {
             // One after the other: a later segment that overtook would make the earlier one's samples out of order.
             for (segment, held) in segments.into_iter().filter(|(_, held)| !held.is_empty()) {
                 let command = segment.finish().encode();
+                model::point!("write.propose");
                 let answer = self.node.propose_anywhere(shard, command, true, PATIENCE).await;
+                model::point!("write.outcome");
                 let answer = answer.map_err(|error| error.to_string())?;
                 let results = match DataResponse::decode(&answer).map_err(|error| error.to_string())? {
                     DataResponse::Rows(results) if results.len() == held.len() => results,

@@ -168,7 +168,10 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
         self.voted.raise(vote.leader_id.term);
         let vote = encode_vote(vote);
-        self.durable(|done| self.log.save_vote(self.shard, vote.clone(), done)).await
+        model::point!("raft.vote.begin");
+        let saved = self.durable(|done| self.log.save_vote(self.shard, vote.clone(), done)).await;
+        model::point!("raft.vote.saved");
+        saved
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
@@ -196,12 +199,14 @@ impl RaftLogStorage<Types> for LogStore {
             .into_iter()
             .map(|entry| (log_id(&entry.log_id), encode_payload(&entry.payload)))
             .collect();
+        model::point!("raft.append.begin");
         // Handed on by whoever gets to it: the log if it takes the append, else the next attempt.
         let callback = Arc::new(Mutex::new(Some(callback)));
         loop {
             let slot = callback.clone();
             let done: Done = Box::new(move |result| {
                 if let Some(callback) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    model::point!("raft.append.durable");
                     callback.io_completed(result);
                 }
             });
@@ -214,11 +219,15 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         let last = last.as_ref().map(log_id);
-        self.durable(|done| self.log.truncate_after(self.shard, last, done)).await
+        model::point!("raft.truncate.begin");
+        let cut = self.durable(|done| self.log.truncate_after(self.shard, last, done)).await;
+        model::point!("raft.truncate.done");
+        cut
     }
 
     async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
         let upto = log_id(&upto);
+        model::point!("raft.purge.begin");
         loop {
             // Nobody waits for a purge: one that is lost in a crash is done again.
             match self.log.purge(self.shard, upto, Box::new(|_| {})) {

@@ -100,6 +100,7 @@ impl Machine {
     /// Applies a batch. On a full disk it waits and goes on behind what was applied: the replica falls behind, the
     /// cluster does not.
     async fn apply_batch(&self, entries: Vec<CommittedEntry>, responders: Vec<Responder>) -> io::Result<()> {
+        model::point!("raft.apply.begin");
         let mut entries = entries;
         let mut responders = responders;
         loop {
@@ -115,6 +116,7 @@ impl Machine {
             entries = back;
             match result {
                 Ok(answers) => {
+                    model::point!("raft.apply.applied");
                     self.applied.send_replace(entries.last().map(|entry| entry.log_id));
                     for (responder, answer) in responders.into_iter().zip(answers) {
                         if let Some(responder) = responder {
@@ -125,7 +127,9 @@ impl Machine {
                 }
                 Err(StateError::DiskFull(reason)) => {
                     tracing::warn!(shard = %self.shard, reason, "disk full, applying waits for room");
-                    let done = self.state.applied().log_id.map(|id| id.index);
+                    let done = self.state.applied().log_id;
+                    self.applied.send_replace(done); // who waits for these must not wait for the next entry
+                    let done = done.map(|id| id.index);
                     let rest = entries
                         .iter()
                         .position(|entry| Some(entry.log_id.index) > done)
@@ -203,12 +207,14 @@ impl RaftStateMachine<Types> for Machine {
         let Some(sink) = snapshot.0 else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "snapshot without parts"));
         };
+        model::point!("raft.install.begin");
         let installed = self.pool.run(move || sink.commit()).await.ok_or_else(gone)?.map_err(state_error)?;
         if installed.log_id.map(raft_log_id) != meta.last_log_id {
             let text =
                 format!("snapshot ends at {:?}, announced was {:?}", installed.log_id, meta.last_log_id);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
+        model::point!("raft.install.done");
         self.applied.send_replace(installed.log_id);
         tracing::info!(shard = %self.shard, upto = ?installed.log_id, "snapshot installed");
         Ok(())
@@ -219,5 +225,55 @@ impl RaftStateMachine<Types> for Machine {
             return Ok(None);
         }
         Promise(self.state.clone()).snapshot().map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use model::{LogIndex, SnapshotSource, StateHash, Term};
+    use std::sync::Mutex;
+
+    /// Applies everything, then finds the disk full: as a shard does whose last entry asks for a checkpoint.
+    #[derive(Default)]
+    struct FullAfterwards(Mutex<Applied>);
+
+    impl StateMachine for FullAfterwards {
+        fn applied(&self) -> Applied {
+            self.0.lock().expect("no holder panics").clone()
+        }
+        fn checkpointed(&self) -> Applied {
+            Applied::default()
+        }
+        fn apply(&self, entries: &[CommittedEntry]) -> Result<Vec<Bytes>, StateError> {
+            self.0.lock().expect("no holder panics").log_id = entries.last().map(|entry| entry.log_id);
+            Err(StateError::DiskFull("no space left on device".to_owned()))
+        }
+        fn checkpoint(&self) -> Result<Applied, StateError> {
+            Ok(self.applied())
+        }
+        fn open_snapshot(&self) -> Result<Box<dyn SnapshotSource>, StateError> {
+            Err(StateError::Io("none".to_owned()))
+        }
+        fn begin_install(&self, _: Bytes) -> Result<Box<dyn SnapshotSink>, StateError> {
+            Err(StateError::Io("none".to_owned()))
+        }
+        fn recent_hashes(&self) -> Vec<StateHash> {
+            Vec::new()
+        }
+    }
+
+    /// Found by simulation: a read index waited for an entry that was applied before the disk was found full, until
+    /// the next entry came.
+    #[tokio::test]
+    async fn what_was_applied_before_the_disk_was_full_is_told() {
+        let applied = Arc::new(watch::Sender::new(None));
+        let state = Arc::new(FullAfterwards::default());
+        let machine = Machine::new(ShardId(1), state, ApplyPool::inline(), applied.clone());
+        let log_id = LogId { term: Term(1), index: LogIndex(7) };
+        let entry = CommittedEntry { log_id, payload: EntryPayload::Blank };
+        machine.apply_batch(vec![entry], vec![None]).await.expect("a full disk stops no replica");
+        assert_eq!(*applied.borrow(), Some(log_id));
     }
 }

@@ -178,7 +178,9 @@ impl StateMachine for Meta {
         // Under the lock, so that a snapshot installed meanwhile is never overwritten by what was before it.
         let mut inner = self.lock();
         let bytes = inner.now.encode();
+        model::point!("meta.checkpoint.begin");
         self.write(&bytes)?;
+        model::point!("meta.checkpoint.durable");
         inner.checkpoint = Arc::new(bytes);
         inner.checkpointed = inner.now.applied();
         Ok(inner.checkpointed.clone())
@@ -272,7 +274,9 @@ impl SnapshotSink for Sink {
         }
         let stored = Stored::decode(&self.bytes)?;
         let mut inner = self.inner.lock().expect("no holder panics: apply is total");
+        model::point!("meta.install.begin");
         self.fs.replace(&self.path, &self.bytes).map_err(|error| io_error("write", &self.path, &error))?;
+        model::point!("meta.install.durable");
         inner.checkpointed = stored.applied();
         inner.checkpoint = Arc::new(self.bytes);
         inner.hashes.clear();

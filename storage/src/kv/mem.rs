@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     ops::Bound,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, RwLock},
+    sync::{Arc, Mutex, MutexGuard, RwLock, Weak},
 };
 
 type Map = BTreeMap<Bytes, Bytes>;
@@ -94,6 +94,8 @@ impl Iterator for Cursor {
 #[derive(Clone, Debug, Default)]
 pub struct MemDisk {
     stores: Arc<Mutex<BTreeMap<PathBuf, Maps>>>,
+    /// Handles that were given out.
+    open: Arc<Mutex<Vec<Weak<MemKv>>>>,
     fault: Arc<Mutex<Option<KvError>>>,
 }
 
@@ -113,11 +115,31 @@ impl MemDisk {
     #[must_use]
     pub fn open_store(&self, dir: &Path) -> Arc<MemKv> {
         let durable = self.stores().entry(dir.to_owned()).or_default().clone();
-        Arc::new(MemKv {
+        let store = Arc::new(MemKv {
             disk: self.clone(),
             dir: dir.to_owned(),
             state: RwLock::new(State { current: durable, unflushed: Vec::new(), open: true }),
-        })
+        });
+        let mut open = self.open.lock().expect("no holder panics");
+        open.retain(|store| store.strong_count() > 0);
+        open.push(Arc::downgrade(&store));
+        store
+    }
+
+    /// The process that holds stores of this disk dies: each keeps a prefix of what it had not flushed, whose length
+    /// `kept` chooses from how many batches there are. All handles are dead.
+    pub fn crash(&self, kept: &dyn Fn(usize) -> usize) {
+        let open = std::mem::take(&mut *self.open.lock().expect("no holder panics"));
+        for store in open.iter().filter_map(Weak::upgrade) {
+            let unflushed = store.state.read().expect("no holder panics").unflushed.len();
+            store.crash(kept(unflushed));
+        }
+    }
+
+    /// An independent copy of what is durable.
+    #[must_use]
+    pub fn fork(&self) -> MemDisk {
+        MemDisk { stores: Arc::new(Mutex::new(self.stores().clone())), ..MemDisk::default() }
     }
 
     fn stores(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Maps>> {

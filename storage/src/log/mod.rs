@@ -118,7 +118,9 @@ pub struct LogPorts {
     pub fs: Arc<dyn Fs>,
     /// Measures the syncs.
     pub clock: Arc<dyn Clock>,
-    /// Gives the writer its thread. Without one, or if it refuses, callers write themselves.
+    /// Gives the writer its thread; one that has none (`Unsupported`) runs it as a task that blocks through
+    /// [`Spawner::blocking`], where a simulator decides how long a sync takes. Without a spawner callers write
+    /// themselves.
     pub spawner: Option<Arc<dyn Spawner>>,
 }
 
@@ -177,14 +179,22 @@ pub struct Pressure {
 /// log works inline.
 pub struct Log {
     shared: Arc<Shared>,
-    inline: bool,
+    writer: WrittenBy,
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WrittenBy {
+    Thread,
+    Task,
+    Callers,
 }
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log")
             .field("dir", &self.shared.dir)
-            .field("inline", &self.inline)
+            .field("writer", &self.writer)
             .finish_non_exhaustive()
     }
 }
@@ -196,7 +206,9 @@ impl Log {
     /// See [`OpenError`]. If the log is damaged nothing is changed on disk.
     pub fn open(ports: LogPorts, dir: &Path, options: LogOptions) -> Result<(Log, Recovered), OpenError> {
         let LogPorts { fs, clock, spawner } = ports;
+        model::point!("log.open.begin");
         let (state, writer, recovered) = recover::open(&*fs, dir, &options)?;
+        model::point!("log.open.recovered");
         let shared = Arc::new(Shared {
             fs,
             clock,
@@ -205,19 +217,22 @@ impl Log {
             state: Mutex::new(state),
             wake: Condvar::new(),
             room: tokio::sync::Notify::new(),
+            task: tokio::sync::Notify::new(),
             writer: Mutex::new(writer),
         });
-        let thread = spawner.map(|spawner| {
-            let shared = shared.clone();
-            spawner.thread("log", Box::new(move || shared.run()))
-        });
-        let inline = match thread {
-            None => true,
-            Some(Ok(())) => false,
-            Some(Err(error)) if error.kind() == io::ErrorKind::Unsupported => true,
-            Some(Err(source)) => return Err(OpenError::Io { doing: "start the log's thread", source }),
+        let Some(spawner) = spawner else {
+            return Ok((Log { shared, writer: WrittenBy::Callers }, recovered));
         };
-        Ok((Log { shared, inline }, recovered))
+        let thread = shared.clone();
+        let writer = match spawner.thread("log", Box::new(move || thread.run())) {
+            Ok(()) => WrittenBy::Thread,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                spawner.spawn("log", Box::pin(shared.clone().run_as_task(spawner.clone())));
+                WrittenBy::Task
+            }
+            Err(source) => return Err(OpenError::Io { doing: "start the log's thread", source }),
+        };
+        Ok((Log { shared, writer }, recovered))
     }
 
     /// Appends entries behind the group's last one; they can be read at once. `done` is called when they are
@@ -250,6 +265,7 @@ impl Log {
         }
         state.trim_cache(options.cache_bytes);
         drop(state);
+        model::point!("log.append.queued");
         self.wake();
         Ok(())
     }
@@ -416,7 +432,7 @@ impl Log {
         let mut state = lock(&self.shared.state);
         let first = !std::mem::replace(&mut state.closing, true);
         self.shared.wake.notify_all();
-        if self.inline {
+        if self.writer != WrittenBy::Thread {
             drop(state);
             if first {
                 self.shared.run_inline();
@@ -450,7 +466,11 @@ impl Log {
     }
 
     fn wake(&self) {
-        if self.inline { self.shared.run_inline() } else { self.shared.wake.notify_all() }
+        match self.writer {
+            WrittenBy::Callers => self.shared.run_inline(),
+            WrittenBy::Thread => self.shared.wake.notify_all(),
+            WrittenBy::Task => self.shared.task.notify_one(),
+        }
     }
 }
 
@@ -459,6 +479,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         lock(&self.shared.state).closing = true;
         self.shared.wake.notify_all();
+        self.shared.task.notify_one();
         self.shared.room.notify_waiters();
     }
 }

@@ -112,8 +112,11 @@ impl Start {
         let (bytes, chain) = self.encode();
         let options = OpenOptions { write: true, create: true, truncate: true, exclusive: false };
         let file = fs.open(&path(dir, self.segment), options).map_err(StartError::Write)?;
+        model::point!("log.segment.created");
         file.write_all_at(&bytes, 0).map_err(StartError::Write)?;
+        model::point!("log.segment.written");
         file.sync().map_err(StartError::Sync)?;
+        model::point!("log.segment.synced");
         fs.sync_dir(dir).map_err(StartError::Sync)?;
         Ok(Started { file: Arc::from(file), len: bytes.len() as u32, chain })
     }

@@ -16,7 +16,7 @@ use super::{
     state::{Done, Plan, Planned, State},
 };
 use bytes::Bytes;
-use model::{Clock, File, Fs};
+use model::{Clock, File, Fs, Spawner};
 use std::{
     collections::BTreeMap,
     io,
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     /// Wakes who waits for room in the queue.
     pub(super) room: Notify,
+    /// Wakes the writer where it is a task.
+    pub(super) task: Notify,
     /// Locked only by who writes; never while `state` is locked.
     pub(super) writer: Mutex<Writer>,
 }
@@ -87,6 +89,30 @@ impl Shared {
             self.step();
         }
         self.finish();
+    }
+
+    /// The writer as a task: each batch is a piece of blocking work.
+    pub(super) async fn run_as_task(self: Arc<Self>, spawner: Arc<dyn Spawner>) {
+        loop {
+            let (has_work, closing, closed) = {
+                let state = lock(&self.state);
+                (state.has_work(), state.closing, state.closed)
+            };
+            match (has_work, closing || closed) {
+                (true, _) => {
+                    let this = self.clone();
+                    let work = move || {
+                        if lock(&this.state).has_work() {
+                            this.step(); // else somebody closed the log meanwhile, and wrote what waited
+                        }
+                    };
+                    spawner.blocking("log", Box::new(work)).await;
+                }
+                (false, true) if !closed => self.finish(),
+                (false, true) => return,
+                (false, false) => self.task.notified().await,
+            }
+        }
     }
 
     /// Works until nothing is left, unless somebody is at it already: then they will do it.
@@ -159,7 +185,9 @@ impl Shared {
             self.remove_dropped();
         }
         drop(writer);
+        model::point!("log.batch.telling");
         tell(dones, &result);
+        model::point!("log.batch.told");
         self.room.notify_waiters();
     }
 
@@ -177,6 +205,7 @@ impl Shared {
         let mut batch = BatchBuilder::new(buffer, *end, *end, *chain);
         fill(&mut batch);
         let chain_after = batch.finish();
+        model::point!("log.batch.encoded");
         if let Err(error) = file.write_all_at(buffer, u64::from(end.offset)) {
             if !is_full(&error) {
                 return Err(poison("write log segment", &error));
@@ -186,9 +215,11 @@ impl Shared {
             file.sync().map_err(|error| poison("sync log segment", &error))?;
             return Err(Failure::Clean(LogError::DiskFull(error.to_string())));
         }
+        model::point!("log.batch.written");
         let begun = self.clock.monotonic();
         file.sync().map_err(|error| poison("sync log segment", &error))?;
         let took = self.clock.monotonic().saturating_sub(begun);
+        model::point!("log.batch.synced");
         *chain = chain_after;
         end.offset += buffer.len() as u32;
         let mut state = lock(&self.state);
@@ -222,11 +253,13 @@ impl Shared {
                 identity: state.identity.clone(),
             }
         };
+        model::point!("log.roll.begin");
         let started = start.write(&*self.fs, &self.dir).map_err(|error| match error {
             StartError::Write(error) if is_full(&error) => self.give_up(start.segment, &error),
             StartError::Write(error) => poison("write log segment", &error),
             StartError::Sync(error) => poison("sync log segment", &error),
         })?;
+        model::point!("log.roll.started");
         writer.file = started.file.clone();
         writer.end = Position { segment: start.segment, offset: started.len };
         writer.chain = started.chain;
@@ -282,6 +315,7 @@ impl Shared {
     fn drop_dead(&self, writer: &mut Writer) -> Result<(), Failure> {
         let Some(oldest) = lock(&self.state).droppable() else { return Ok(()) };
         self.write(writer, BATCH_OVERHEAD + record_bytes(0), |batch| push_drop(batch, oldest))?;
+        model::point!("log.drop.said");
         {
             let mut state = lock(&self.state);
             state.oldest = state.oldest.max(oldest);
@@ -298,6 +332,9 @@ impl Shared {
                 // It counts for the bound until a later attempt succeeds.
                 Err(error) => tracing::warn!(segment, %error, "log segment could not be removed"),
             }
+        }
+        if !dropped.is_empty() {
+            model::point!("log.drop.removed");
         }
         // If this is lost, the files come back and are removed when the log is opened.
         if !dropped.is_empty()
@@ -354,6 +391,7 @@ impl Shared {
                 );
             }
         })?;
+        model::point!("log.copy.written");
         let mut state = lock(&self.state);
         for ((group, index, old), new) in entries.iter().zip(&locs) {
             state.place(*group, *index, *old, *new);

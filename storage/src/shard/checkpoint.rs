@@ -152,7 +152,11 @@ impl State {
         }
         let next_series = self.put_series(&mut batch);
         batch.put(Family::Meta, keys::META, self.meta().encode());
-        self.kv.write_synced(&batch)?;
+        model::point!("shard.checkpoint.begin");
+        self.kv.write(&batch)?;
+        model::point!("shard.checkpoint.written");
+        self.kv.flush_sync()?;
+        model::point!("shard.checkpoint.durable");
         for id in dirty {
             if self.source(id).is_some_and(|s| s.chunks.iter().any(in_memory)) {
                 let source = source_mut(&mut self.sources, id);
@@ -170,6 +174,7 @@ impl State {
         self.removed_series.clear();
         self.stored_series = next_series;
         self.checkpointed = self.applied.clone();
+        model::point!("shard.checkpoint.done");
         self.counters.checkpoints += 1;
         Ok(())
     }

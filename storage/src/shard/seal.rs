@@ -64,6 +64,7 @@ impl State {
 
     /// Seals the `at`th window of a source but for its newest `keep` rows.
     fn seal(&mut self, id: SourceId, at: usize, keep: usize) -> Result<(), StateError> {
+        model::point!("shard.seal");
         let source = source_mut(&mut self.sources, id);
         let mut window = source.windows.remove(at);
         let whole = source.is_whole();

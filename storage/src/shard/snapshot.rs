@@ -329,6 +329,7 @@ impl Sink {
             batch.put(Family::Meta, KEY_MANIFEST, bytes.clone());
             side.write_synced(&batch)?;
         }
+        model::point!("shard.install.begun");
         let mut received = Vec::with_capacity(manifest.parts.len());
         for part in 0..manifest.parts.len() as u32 {
             let mut length = 0;
@@ -440,6 +441,7 @@ impl SnapshotSink for Sink {
         let mut batch = WriteBatch::new();
         batch.put(Family::Meta, piece_key(part, offset), Bytes::copy_from_slice(data));
         self.side.write(&batch)?;
+        model::point!("shard.install.part");
         *received = end;
         self.unsynced += data.len();
         if self.unsynced > BATCH_BYTES || end == head.length {
@@ -467,7 +469,9 @@ impl SnapshotSink for Sink {
         }
         let mut batch = WriteBatch::new();
         batch.delete(Family::Meta, KEY_MANIFEST);
+        model::point!("shard.install.unpacked");
         self.side.write_synced(&batch)?;
+        model::point!("shard.install.complete");
         self.switch(applied)
     }
 }
@@ -485,8 +489,11 @@ impl Sink {
         let Sink { side, engine, dir, shard, .. } = *self;
         side.close();
         drop(side);
+        model::point!("shard.install.closed");
         engine.remove(&next)?;
+        model::point!("shard.install.removed");
         engine.rename(&side_dir(&dir), &next)?;
+        model::point!("shard.install.renamed");
         let kv = engine.open(&next)?;
         let cache = Arc::new(ChunkCache::new(super::CACHE_BYTES_MAX));
         *state = State::load(shard, kv, cache, next)?;

@@ -1,0 +1,44 @@
+//! Named points in the code at which a simulator may pull the plug: `model::point!("log.batch.written")`.
+//!
+//! Without the feature `points` they are nothing. With it each asks the hook of its thread.
+
+#[cfg(feature = "points")]
+mod hook {
+    use std::cell::RefCell;
+
+    type Hook = Box<dyn Fn(&'static str)>;
+
+    thread_local!(static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) });
+
+    /// Calls `hook` at every point that this thread reaches from now on; `None` for no more.
+    pub fn set_hook(hook: Option<Box<dyn Fn(&'static str)>>) {
+        HOOK.with_borrow_mut(|slot| *slot = hook);
+    }
+
+    /// A point was reached. A hook must not reach points itself.
+    pub fn reached(name: &'static str) {
+        let _thread_is_ending = HOOK.try_with(|slot| {
+            if let Ok(slot) = slot.try_borrow()
+                && let Some(hook) = &*slot
+            {
+                hook(name);
+            }
+        });
+    }
+}
+
+#[cfg(feature = "points")]
+pub use hook::{reached, set_hook};
+
+/// A point was reached; nothing in production.
+#[cfg(not(feature = "points"))]
+#[inline(always)]
+pub fn reached(_name: &'static str) {}
+
+/// Names a point at which a simulator may pull the plug. Costs nothing in production.
+#[macro_export]
+macro_rules! point {
+    ($name:literal) => {
+        $crate::points::reached($name)
+    };
+}

@@ -1,0 +1,68 @@
+//! A look into a running node, for who runs it as a library: what the API does not show.
+
+use super::Node;
+use model::{LogId, NodeId, ShardId, StateHash, StateMachine};
+use raft::GroupStatus;
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+/// One shard at one node.
+#[derive(Clone, Debug)]
+pub struct ShardReport {
+    /// Which.
+    pub shard: ShardId,
+    /// Role, term, leader and members.
+    pub status: GroupStatus,
+    /// The last applied entry.
+    pub applied: Option<LogId>,
+    /// State hashes at recent indexes.
+    pub hashes: Vec<StateHash>,
+}
+
+/// Looks into a node without keeping it alive.
+#[derive(Clone)]
+pub struct Probe(Weak<Node>);
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Probe").field(&self.id()).finish()
+    }
+}
+
+impl Probe {
+    pub(super) fn new(node: Arc<Node>) -> Probe {
+        Probe(Arc::downgrade(&node))
+    }
+
+    /// The node's id; `None` if it is gone or has none yet.
+    #[must_use]
+    pub fn id(&self) -> Option<NodeId> {
+        self.0.upgrade()?.raft.identity().node
+    }
+
+    /// Why the node does not answer default queries; `None` if it does or is gone.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        self.0.upgrade()?.health.not_ready()
+    }
+
+    /// The shards that it hosts.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardReport> {
+        let Some(node) = self.0.upgrade() else { return Vec::new() };
+        let hosted = node.raft.shards().into_iter();
+        hosted
+            .filter_map(|shard| {
+                let machine: Arc<dyn StateMachine> = match shard {
+                    ShardId::META => node.meta.clone(),
+                    shard => node.shard(shard)?,
+                };
+                let status = node.raft.status(shard)?;
+                let (applied, hashes) = (machine.applied().log_id, machine.recent_hashes());
+                Some(ShardReport { shard, status, applied, hashes })
+            })
+            .collect()
+    }
+}

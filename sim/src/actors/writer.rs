@@ -1,0 +1,121 @@
+//! A remote writer: one batch after the other, each sent again, to whichever node, until it is acknowledged or given
+//! up. What is not acknowledged may be there or not, for ever.
+
+use super::http::ask;
+use crate::{dice::Dice, entropy::EPOCH_MS, ledger::Ledger, net::SimNet, trace};
+use prost::Message;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The parts of remote write 1.0 that a sender needs (`prompb/remote.proto`).
+mod proto {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct WriteRequest {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) timeseries: Vec<TimeSeries>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct TimeSeries {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) labels: Vec<Label>,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) samples: Vec<Sample>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Label {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) value: String,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Sample {
+        #[prost(double, tag = "1")]
+        pub(super) value: f64,
+        #[prost(int64, tag = "2")]
+        pub(super) timestamp: i64,
+    }
+}
+
+/// What a writer is told.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its number; in its labels.
+    pub writer: usize,
+    /// Series of each batch.
+    pub series: usize,
+    /// Time between batches, at least.
+    pub interval: Duration,
+    /// Web addresses of the nodes.
+    pub nodes: Vec<String>,
+}
+
+/// The name of a written series in the ledger, and its label `s`.
+#[must_use]
+pub fn series_name(writer: usize, series: usize) -> String {
+    format!("w{writer}-{series}")
+}
+
+fn encode(batch: &[(String, i64, f64)], writer: usize) -> Vec<u8> {
+    let label = |name: &str, value: String| proto::Label { name: name.to_owned(), value };
+    let timeseries = batch.iter().map(|(name, timestamp, value)| proto::TimeSeries {
+        labels: vec![
+            label("__name__", "sim_written".to_owned()),
+            label("instance", format!("w{writer}")),
+            label("job", "sim".to_owned()),
+            label("s", name.clone()),
+        ],
+        samples: vec![proto::Sample { value: *value, timestamp: *timestamp }],
+    });
+    let request = proto::WriteRequest { timeseries: timeseries.collect() };
+    let compressed = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec());
+    compressed.expect("a request is far below snappy's limit")
+}
+
+/// Writes for ever.
+pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task) {
+    let head = "POST /api/v1/write HTTP/1.0\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+                X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
+    let ledger = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut serial = 0_u64;
+    loop {
+        tokio::time::sleep(task.interval + dice.millis(0, task.interval.as_millis() as u64)).await;
+        serial += 1;
+        let timestamp = EPOCH_MS + trace::now().as_millis() as i64;
+        let batch: Vec<(String, i64, f64)> = (0..task.series)
+            .map(|series| {
+                (series_name(task.writer, series), timestamp, (serial * 1000 + series as u64) as f64)
+            })
+            .collect();
+        for (name, timestamp, value) in &batch {
+            ledger().written.entry(name.clone()).or_default().offered.insert(*timestamp, *value);
+        }
+        let body = encode(&batch, task.writer);
+        for _attempt in 0..8 {
+            let node = dice.pick(&task.nodes);
+            let answer = ask(&net, node, head, &body, Duration::from_secs(3)).await;
+            let status = answer.as_ref().map_or(0, |answer| answer.status);
+            if status / 100 == 2 {
+                let mut ledger = ledger();
+                ledger.work.acknowledged += batch.len() as u64;
+                for (name, timestamp, value) in &batch {
+                    ledger.written.entry(name.clone()).or_default().owed.insert(*timestamp, *value);
+                }
+                break;
+            }
+            ledger().work.unacknowledged += 1;
+            if status / 100 == 4 {
+                let text = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
+                trace::say(&format!(
+                    "writer {} refused with {status}: {}",
+                    task.writer,
+                    text.unwrap_or_default()
+                ));
+                break;
+            }
+            tokio::time::sleep(dice.millis(50, 500)).await;
+        }
+    }
+}

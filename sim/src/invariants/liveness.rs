@@ -1,0 +1,62 @@
+//! O9: when faults have ended the world heals: every node runs and answers, every shard has one leader, the same
+//! members and no backlog.
+
+use crate::machine::Machine;
+use model::LogIndex;
+use node::GroupRole;
+
+/// Entries that a replica may be behind in a world that goes on.
+const BACKLOG_MAX: u64 = 64;
+
+/// Why the world is not whole; `None` if it is.
+#[must_use]
+pub fn not_whole(machines: &[Machine], shards: usize) -> Option<String> {
+    let mut all = Vec::new();
+    for machine in machines {
+        let name = machine.name;
+        let Some(probe) = machine.probe() else { return Some(format!("{name} does not run")) };
+        if machine.frozen_until.is_some() {
+            return Some(format!("{name} is frozen"));
+        }
+        if let Some(reason) = probe.not_ready() {
+            return Some(format!("{name} is not ready: {reason}"));
+        }
+        let reports = probe.shards();
+        if reports.len() != shards {
+            return Some(format!("{name} hosts {} shards of {shards}", reports.len()));
+        }
+        all.push((name, reports));
+    }
+    for at in 0..shards {
+        let replicas: Vec<_> = all.iter().map(|(name, reports)| (name, &reports[at])).collect();
+        let (_, first) = replicas[0];
+        let shard = first.shard;
+        let leads =
+            |report: &node::ShardReport| report.status.role == GroupRole::Leader && report.status.ready;
+        let leaders = replicas.iter().filter(|(_, report)| leads(report)).count();
+        if leaders != 1 {
+            return Some(format!("shard {shard} has {leaders} leaders"));
+        }
+        for (name, report) in &replicas {
+            let status = &report.status;
+            if let Some(failure) = &status.failure {
+                return Some(format!("shard {shard} at {name} has failed: {failure}"));
+            }
+            if status.leader != first.status.leader || status.term != first.status.term {
+                return Some(format!("{name} follows another leader of shard {shard}"));
+            }
+            if status.voters != first.status.voters || !status.learners.is_empty() || status.changing {
+                return Some(format!("members of shard {shard} are not settled at {name}"));
+            }
+            if status.voters.len() != machines.len() {
+                return Some(format!("shard {shard} has {} voters", status.voters.len()));
+            }
+        }
+        let index = |report: &node::ShardReport| report.applied.map_or(LogIndex(0), |id| id.index).0;
+        let most = replicas.iter().map(|(_, report)| index(report)).max().unwrap_or(0);
+        if let Some((name, report)) = replicas.iter().find(|(_, report)| index(report) + BACKLOG_MAX < most) {
+            return Some(format!("shard {shard} at {name} is at {} of {most}", index(report)));
+        }
+    }
+    None
+}

@@ -1,0 +1,608 @@
+//! The world: machines, actors and faults, stepped by the millisecond, watched by the invariants.
+//!
+//! ```text
+//!  step: deliver what is due ─▶ run n1, n2, n3, the actors' host, each up to now ─▶ faults ─▶ every 50 ms: look
+//!  phases: form ─▶ chaos ─▶ heal ─▶ judge
+//! ```
+
+use crate::{
+    actors::{http, reader, target, writer},
+    dice::Dice,
+    entropy,
+    faults::{Chaos, Fault, Wanted},
+    invariants::{config, liveness, replicas::Replicas, slots},
+    ledger::{Ledger, Work},
+    machine::{CONFIG_FILE, DATA_DIR, Death, Machine, put_file},
+    net::{NetStats, SimNet, Wires},
+    points,
+    scenario::Plan,
+    trace,
+    violation::Violation,
+};
+use node::Tuning;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{runtime::Runtime, time::Instant};
+
+/// One step.
+const STEP: Duration = Duration::from_millis(1);
+/// Between two looks at the replicas.
+const LOOK_MS: u128 = 50;
+/// Patience until the cluster has formed.
+const FORMING: Duration = Duration::from_secs(30);
+/// Patience until the world has healed.
+const HEALING: Duration = Duration::from_secs(120);
+/// How long the healed world is watched.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How long a node stays down after it ended by itself.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// Names of the nodes.
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+/// Scrape interval of all targets, milliseconds.
+const INTERVAL_MS: i64 = 2000;
+
+/// What a run was like.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Simulated time.
+    pub simulated: Duration,
+    /// Faults injected, per kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What actors did.
+    pub work: Work,
+    /// What the network carried.
+    pub net: NetStats,
+    /// Named points reached.
+    pub points: BTreeMap<&'static str, u64>,
+    /// Named points at which a plug was pulled.
+    pub deaths: BTreeMap<&'static str, u64>,
+    /// Terms that had a leader, of all shards together.
+    pub terms: u64,
+    /// Hashes compared between nodes.
+    pub hashes: u64,
+    /// Lines and digest of the trace.
+    pub trace: (u64, u64),
+}
+
+/// A world that runs.
+struct World {
+    plan: Plan,
+    now: Duration,
+    machines: Vec<Machine>,
+    /// Machines to be started, and when.
+    starting: BTreeMap<usize, Duration>,
+    wires: Wires,
+    actors: Runtime,
+    actors_base: Instant,
+    ledger: Arc<Mutex<Ledger>>,
+    replicas: Replicas,
+    chaos: Option<Chaos>,
+    dice: Dice,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+fn ip(index: usize) -> IpAddr {
+    IpAddr::from([10, 0, 0, index as u8 + 1])
+}
+
+fn target_address(index: usize) -> SocketAddr {
+    SocketAddr::new([10, 0, 1, index as u8 + 1].into(), 9100)
+}
+
+const CLIENTS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 2, 1));
+
+fn web(index: usize) -> String {
+    format!("{}:9090", ip(index))
+}
+
+/// The configuration that scrapes the first `targets` targets; `number` tells versions apart.
+fn configuration(targets: usize, number: u64) -> String {
+    let addresses: Vec<_> = (0..targets).map(|index| format!("'{}'", target_address(index))).collect();
+    format!(
+        "# {number}\nglobal:\n  scrape_interval: {INTERVAL_MS}ms\n  scrape_timeout: {}ms\nscrape_configs:\n  - job_name: sim\n    static_configs:\n      - targets: [{}]\n",
+        INTERVAL_MS / 2,
+        addresses.join(", ")
+    )
+}
+
+/// What is done rarely is done often in two thirds of the worlds.
+fn tuning(seed: u64) -> Tuning {
+    let dice = Dice::new(seed, "tuning");
+    if dice.chance(33) {
+        return Tuning::default();
+    }
+    Tuning {
+        checkpoint_bytes: dice.between(2, 200) << 10,
+        checkpoint_interval: dice.millis(1500, 15_000),
+        entries_kept: *dice.pick(&[0, 1, 10, 100]),
+    }
+}
+
+fn flags(index: usize, shards: u32) -> Vec<String> {
+    let cluster = |index: usize| format!("{}:9390", ip(index));
+    let mut flags = vec![
+        format!("--config.file={CONFIG_FILE}"),
+        format!("--storage.tsdb.path={DATA_DIR}"),
+        "--storage.log.size=16MiB".to_owned(),
+        format!("--web.listen-address={}", web(index)),
+        "--web.enable-lifecycle".to_owned(),
+        format!("--cluster.listen-address={}", cluster(index)),
+        format!("--cluster.initial-members={}", NAMES.join(",")),
+        "--cluster.insecure".to_owned(),
+        format!("--cluster.shards={shards}"),
+        format!("--node.name={}", NAMES[index]),
+    ];
+    flags.extend(
+        (0..NAMES.len())
+            .filter(|other| *other != index)
+            .map(|other| format!("--cluster.peer={}", cluster(other))),
+    );
+    flags
+}
+
+/// Runs a world on a thread of its own, so that nothing of this process's past is in it.
+///
+/// # Errors
+/// With the promise that was broken.
+///
+/// # Panics
+/// If the world itself is broken.
+pub fn run(plan: &Plan) -> Result<Report, Box<(Violation, Report)>> {
+    let plan = plan.clone();
+    let body = move || {
+        let _held = entropy::Held::hold(plan.seed);
+        trace::begin(plan.print);
+        points::begin();
+        let level = if plan.print { tracing::Level::DEBUG } else { tracing::Level::INFO };
+        let subscriber = {
+            use tracing_subscriber::layer::SubscriberExt;
+            tracing_subscriber::registry().with(trace::LogLayer { level })
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            let mut world = World::new(plan).expect("a world in memory can be made");
+            let result = world.live();
+            let report = world.report();
+            world.end();
+            match result {
+                Ok(()) => Ok(report),
+                Err(violation) => {
+                    trace::say(&format!("VIOLATION {violation}"));
+                    for line in trace::story() {
+                        println!("{line}");
+                    }
+                    Err(Box::new((violation, report)))
+                }
+            }
+        })
+    };
+    let thread = std::thread::Builder::new().name("world".to_owned()).stack_size(32 << 20).spawn(body);
+    thread.expect("a thread").join().expect("the world's own code does not panic")
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "tokio's paused clock is the simulated one")]
+    fn new(plan: Plan) -> anyhow::Result<World> {
+        let wires = Wires::new(Dice::new(plan.seed, "net"));
+        let mut machines = Vec::new();
+        for (index, name) in NAMES.iter().enumerate() {
+            let flags = flags(index, plan.scenario.shards);
+            let mut machine = Machine::new(name, ip(index), &wires, flags, plan.seed);
+            machine.tuning = tuning(plan.seed);
+            put_file(&machine.outside.fs, Path::new(CONFIG_FILE), &configuration(plan.scenario.targets, 0))?;
+            machines.push(machine);
+        }
+        let actors =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let actors_base = actors.block_on(async { Instant::now() });
+        let dice = Dice::new(plan.seed, "world");
+        Ok(World {
+            plan,
+            now: Duration::ZERO,
+            machines,
+            starting: BTreeMap::new(),
+            wires,
+            actors,
+            actors_base,
+            ledger: Arc::default(),
+            replicas: Replicas::default(),
+            chaos: None,
+            dice,
+            faults: BTreeMap::new(),
+        })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shards(&self) -> usize {
+        self.plan.scenario.shards as usize + 1
+    }
+
+    /// All phases.
+    fn live(&mut self) -> Result<(), Violation> {
+        for index in 0..self.machines.len() {
+            self.starting.insert(index, self.dice.millis(1, 500));
+        }
+        self.ledger().accepted.insert(configuration(self.plan.scenario.targets, 0));
+        self.begin_actors();
+        let shards = self.shards();
+        self.until(FORMING, "the cluster does not form", |world| {
+            liveness::not_whole(&world.machines, shards)
+        })?;
+        trace::say(&format!("PHASE chaos: {:?}", self.plan.faults()));
+        let begin = self.now + Duration::from_millis(500);
+        let (faults, script) = (self.plan.faults(), &self.plan.script);
+        self.chaos = Some(Chaos::new(self.plan.seed, faults, script, begin, crate::point_names::POINTS));
+        self.advance(self.plan.chaos)?;
+        trace::say("PHASE heal");
+        if let Some(mut chaos) = self.chaos.take() {
+            chaos.end_all(self.now, &mut self.machines, &self.wires);
+            self.faults = chaos.injected;
+        }
+        self.heal()?;
+        trace::say("PHASE judge");
+        self.judge()
+    }
+
+    fn begin_actors(&mut self) {
+        let seed = self.plan.seed;
+        let scenario = self.plan.scenario;
+        let manners = {
+            let dice = Dice::new(seed, "manners");
+            let some = |most| if dice.chance(30) { dice.below(most) } else { 0 };
+            if scenario.faults.is_empty() {
+                target::Manners::default()
+            } else {
+                target::Manners {
+                    slow_percent: some(20),
+                    failing_percent: some(20),
+                    breaking_percent: some(20),
+                }
+            }
+        };
+        let _inside = self.actors.enter();
+        for index in 0..scenario.targets {
+            let address = target_address(index);
+            self.wires.begin(address.ip());
+            let net = SimNet::new(&self.wires, address.ip());
+            let dice = Dice::new(seed, &format!("target {index}"));
+            self.actors.spawn(target::run(net, address, self.ledger.clone(), dice, manners));
+        }
+        self.wires.begin(CLIENTS);
+        let net = SimNet::new(&self.wires, CLIENTS);
+        let nodes: Vec<String> = (0..NAMES.len()).map(web).collect();
+        for writer in 0..scenario.writers {
+            let dice = Dice::new(seed, &format!("writer {writer}"));
+            let task =
+                writer::Task { writer, series: 3, interval: dice.millis(100, 600), nodes: nodes.clone() };
+            self.actors.spawn(writer::run(net.clone(), self.ledger.clone(), dice, task));
+        }
+        for number in 0..scenario.readers {
+            let dice = Dice::new(seed, &format!("reader {number}"));
+            let pause = dice.millis(200, 1500);
+            self.actors.spawn(reader::run(net.clone(), self.ledger.clone(), dice, nodes.clone(), pause));
+        }
+    }
+
+    /// Runs for a time.
+    fn advance(&mut self, time: Duration) -> Result<(), Violation> {
+        let until = self.now + time;
+        while self.now < until {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Runs until nothing is wrong any more.
+    fn until(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        wrong: impl Fn(&World) -> Option<String>,
+    ) -> Result<(), Violation> {
+        let end = self.now + patience;
+        loop {
+            let Some(reason) = wrong(self) else { return Ok(()) };
+            if self.now >= end {
+                return Err(Violation {
+                    invariant: "O9",
+                    text: format!("{what} within {patience:?}: {reason}"),
+                });
+            }
+            self.advance(Duration::from_millis(100))?;
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Violation> {
+        self.now += STEP;
+        let now = self.now;
+        entropy::set_elapsed(now);
+        trace::set_now(now);
+        self.wires.advance(now);
+        while let Some(entry) = self.starting.first_entry_due(now) {
+            self.start(entry);
+        }
+        for index in 0..self.machines.len() {
+            points::running(Some(index));
+            let ended = self.machines[index].step(now);
+            points::running(None);
+            if let Some(dead) = points::fired() {
+                self.machines[dead].bury();
+                self.replicas.forget(self.machines[dead].name);
+                let pause = self.dice.millis(100, 4000);
+                self.starting.insert(dead, now + pause);
+            } else if let Some(ended) = ended {
+                trace::say(&format!("{} ended: {ended:?}", self.machines[index].name));
+                self.replicas.forget(self.machines[index].name);
+                self.starting.insert(index, now + RESTART_PAUSE);
+            }
+        }
+        let before = trace::speak_as("actors");
+        let target = self.actors_base + now;
+        self.actors.block_on(async { tokio::time::sleep_until(target).await });
+        trace::speak_as(before);
+        self.disturb()?;
+        if now.as_millis().is_multiple_of(LOOK_MS) {
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Faults.
+    fn disturb(&mut self) -> Result<(), Violation> {
+        let Some(mut chaos) = self.chaos.take() else { return Ok(()) };
+        let shards = self.shards();
+        let running: Vec<bool> = self.machines.iter().map(Machine::is_running).collect();
+        let whole = |machines: &[Machine]| liveness::not_whole(machines, shards).is_none();
+        let wanted = chaos.step(self.now, &mut self.machines, &self.wires, &whole);
+        self.chaos = Some(chaos);
+        for (index, was_running) in running.into_iter().enumerate() {
+            if was_running && !self.machines[index].is_running() {
+                self.replicas.forget(self.machines[index].name);
+            }
+        }
+        for wanted in wanted {
+            match wanted {
+                Wanted::Nothing => {}
+                Wanted::Start(index) => drop(self.starting.insert(index, self.now)),
+                Wanted::Configure(index) => self.configure(index),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, index: usize) {
+        self.starting.remove(&index);
+        if self.machines[index].is_running() {
+            return;
+        }
+        trace::say(&format!("{} starts", self.machines[index].name));
+        self.replicas.forget(self.machines[index].name);
+        let now = self.now;
+        self.machines[index].start(now).expect("the world's own flags are right");
+    }
+
+    /// An operator offers a configuration, which may be a broken one, through a node.
+    fn configure(&mut self, index: usize) {
+        let number = self.now.as_millis() as u64;
+        let targets = self.dice.between(1, self.plan.scenario.targets as u64) as usize;
+        let broken = self.dice.chance(30);
+        let text = if broken {
+            format!("# {number}\nscrape_configs: [{{job: 1}}]\n")
+        } else {
+            configuration(targets, number)
+        };
+        let (net, ledger, address) = (SimNet::new(&self.wires, CLIENTS), self.ledger.clone(), web(index));
+        if !broken {
+            // Of unknown outcome until it is answered: it may be in force from now on.
+            self.ledger().accepted.insert(text.clone());
+        }
+        self.actors.spawn(async move {
+            let head = "POST /api/v1/status/config HTTP/1.0\r\n";
+            let answer = http::ask(&net, &address, head, text.as_bytes(), Duration::from_secs(15)).await;
+            let status = answer.as_ref().map_or(0, |answer| answer.status);
+            trace::say(&format!("configuration {number} at {address}: {status}"));
+            if broken && status / 100 == 2 {
+                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                ledger.violate("O13", format!("a broken configuration was accepted by {address}"));
+            }
+        });
+    }
+
+    /// The invariants that are judged all the time.
+    fn look(&mut self) -> Result<(), Violation> {
+        for machine in &self.machines {
+            if let Some(probe) = machine.probe() {
+                self.replicas.look(machine.name, probe.id(), &probe.shards())?;
+            }
+        }
+        if let Some(panic) = trace::panics().first() {
+            return Err(Violation { invariant: "O12", text: panic.clone() });
+        }
+        let violation = self.ledger().violations.first().cloned();
+        violation.map_or(Ok(()), Err)
+    }
+
+    fn heal(&mut self) -> Result<(), Violation> {
+        for index in 0..self.machines.len() {
+            if !self.machines[index].is_running() {
+                self.starting.insert(index, self.now);
+            }
+        }
+        let shards = self.shards();
+        let result = self
+            .until(HEALING, "the world does not heal", |world| liveness::not_whole(&world.machines, shards));
+        let terms = |world: &World| -> u64 { world.replicas.terms().values().sum() };
+        result?;
+        let before = terms(self);
+        self.advance(AFTERWARDS)?;
+        if terms(self) > before {
+            // One more election may follow the last fault; a healed world does not go on electing.
+            let then = terms(self);
+            self.advance(2 * AFTERWARDS)?;
+            if terms(self) > then {
+                return Err(Violation {
+                    invariant: "O9",
+                    text: "leaders go on changing without a fault".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an actor's future to its end.
+    fn wait<T: Send + 'static>(
+        &mut self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Violation> {
+        let task = self.actors.spawn(future);
+        while !task.is_finished() {
+            self.step()?;
+        }
+        let target = self.actors_base + self.now;
+        let result = self.actors.block_on(async move {
+            let result = task.await;
+            tokio::time::sleep_until(target).await;
+            result
+        });
+        Ok(result.expect("actors do not panic"))
+    }
+
+    /// What must hold at the end: every node shows everything.
+    fn judge(&mut self) -> Result<(), Violation> {
+        let net = SimNet::new(&self.wires, CLIENTS);
+        for index in 0..self.machines.len() {
+            for metric in ["sim_written", "sim_serial"] {
+                let (net, ledger, address) = (net.clone(), self.ledger.clone(), web(index));
+                let mut answered = false;
+                for _attempt in 0..5 {
+                    let (net, ledger, address) = (net.clone(), ledger.clone(), address.clone());
+                    let patience = Duration::from_secs(5);
+                    answered = self
+                        .wait(async move { reader::read(&net, &ledger, &address, metric, patience).await })?;
+                    if answered {
+                        break;
+                    }
+                }
+                if !answered {
+                    let text =
+                        format!("{} does not answer {metric} in a healed world", self.machines[index].name);
+                    return Err(Violation { invariant: "O9", text });
+                }
+            }
+        }
+        self.judge_config(&net)?;
+        if !self.faults.contains_key(Fault::ClockStep.name())
+            && !self.faults.contains_key(Fault::ClockDrift.name())
+            && !self.faults.contains_key(Fault::Configure.name())
+        {
+            self.judge_slots(&net)?;
+        }
+        self.look()
+    }
+
+    fn get(&mut self, net: &SimNet, index: usize, path: &str) -> Result<serde_json::Value, Violation> {
+        let (net, address) = (net.clone(), web(index));
+        let head = format!("GET {path} HTTP/1.0\r\n");
+        for _attempt in 0..5 {
+            let (net, address, head) = (net.clone(), address.clone(), head.clone());
+            let answer = self
+                .wait(async move { http::ask(&net, &address, &head, &[], Duration::from_secs(5)).await })?;
+            if let Ok(answer) = answer
+                && answer.status == 200
+                && let Ok(json) = serde_json::from_slice(&answer.body)
+            {
+                return Ok(json);
+            }
+        }
+        let text = format!("{} does not answer {path} in a healed world", self.machines[index].name);
+        Err(Violation { invariant: "O9", text })
+    }
+
+    fn judge_config(&mut self, net: &SimNet) -> Result<(), Violation> {
+        let mut in_force = Vec::new();
+        for (index, name) in NAMES.iter().enumerate() {
+            let json = self.get(net, index, "/api/v1/status/config")?;
+            in_force.push((*name, json["data"]["yaml"].as_str().unwrap_or_default().to_owned()));
+        }
+        let wrong = config::differ(&in_force, &self.ledger().accepted);
+        wrong.map_or(Ok(()), |text| Err(Violation { invariant: "O13", text }))
+    }
+
+    fn judge_slots(&mut self, net: &SimNet) -> Result<(), Violation> {
+        let until = entropy::EPOCH_MS + self.now.as_millis() as i64;
+        let path = format!("/api/v1/query?query=up%5B1h%5D&time={}.{:03}", until / 1000, until % 1000);
+        let up = self.get(net, 0, &path)?;
+        let gaps = self.get(net, 0, "/api/v1/status/gaps")?;
+        let millis =
+            |value: &serde_json::Value| value.as_f64().map(|seconds| (seconds * 1000.0).round() as i64);
+        for index in 0..self.plan.scenario.targets {
+            let name = target_address(index).to_string();
+            let samples: BTreeMap<i64, f64> = up["data"]["result"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|series| series["metric"]["instance"] == name.as_str())
+                .flat_map(|series| series["values"].as_array().into_iter().flatten())
+                .filter_map(|pair| Some((millis(&pair[0])?, 1.0)))
+                .collect();
+            let missed: Vec<(i64, i64, u64)> = gaps["data"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|gap| gap["target"]["instance"] == name.as_str())
+                .filter_map(|gap| Some((millis(&gap["from"])?, millis(&gap["to"])?, gap["slots"].as_u64()?)))
+                .collect();
+            if samples.len() < 2 {
+                return Err(Violation {
+                    invariant: "O6",
+                    text: format!("{name} was scraped {} times", samples.len()),
+                });
+            }
+            slots::account(&name, &samples, &missed, INTERVAL_MS)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Report {
+        let (points, deaths) = points::counts();
+        let faults = match &self.chaos {
+            Some(chaos) => chaos.injected.clone(),
+            None => self.faults.clone(),
+        };
+        Report {
+            simulated: self.now,
+            faults,
+            work: self.ledger().work,
+            net: self.wires.stats(),
+            points,
+            deaths,
+            terms: self.replicas.terms().values().sum(),
+            hashes: self.replicas.compared,
+            trace: trace::digest(),
+        }
+    }
+
+    fn end(mut self) {
+        for machine in &mut self.machines {
+            machine.die(Death::Killed);
+        }
+    }
+}
+
+/// The first entry that is due.
+trait Due {
+    fn first_entry_due(&self, now: Duration) -> Option<usize>;
+}
+
+impl Due for BTreeMap<usize, Duration> {
+    fn first_entry_due(&self, now: Duration) -> Option<usize> {
+        self.iter().find(|(_, at)| **at <= now).map(|(index, _)| *index)
+    }
+}
