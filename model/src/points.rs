@@ -8,7 +8,22 @@ mod hook {
 
     type Hook = Box<dyn Fn(&'static str)>;
 
-    thread_local!(static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) });
+    thread_local! {
+        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+        static PLANTED: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+
+    /// Chooses the planted bug that is awake on this thread. There is none in this tree: `scripts/mutants` plants
+    /// them in a copy of it.
+    pub fn plant(name: &str) {
+        PLANTED.with_borrow_mut(|planted| name.clone_into(planted));
+    }
+
+    /// Whether a planted bug is awake.
+    #[must_use]
+    pub fn planted(name: &str) -> bool {
+        PLANTED.try_with(|planted| *planted.borrow() == name).unwrap_or(false)
+    }
 
     /// Calls `hook` at every point that this thread reaches from now on; `None` for no more.
     pub fn set_hook(hook: Option<Box<dyn Fn(&'static str)>>) {
@@ -28,7 +43,7 @@ mod hook {
 }
 
 #[cfg(feature = "points")]
-pub use hook::{reached, set_hook};
+pub use hook::{plant, planted, reached, set_hook};
 
 /// A point was reached; nothing in production.
 #[cfg(not(feature = "points"))]

@@ -48,6 +48,9 @@ struct Args {
     /// Fail if a named point of the code or a kind of fault was not reached by any seed.
     #[arg(long)]
     require_coverage: bool,
+    /// Wake a planted bug; see `scripts/mutants`.
+    #[arg(long, default_value = "")]
+    planted: String,
     /// Print the report as JSON: for the process that started this one.
     #[arg(long, hide = true)]
     json: bool,
@@ -79,7 +82,8 @@ fn span(text: &str) -> Result<Duration, String> {
 impl Args {
     fn plan(&self, scenario: &'static Scenario, seed: u64) -> Plan {
         let chaos = self.steps.map_or(Duration::from_secs(scenario.seconds), Duration::from_millis);
-        Plan { seed, scenario, chaos, without: self.without.clone(), print: self.trace, script: Vec::new() }
+        let (without, planted) = (self.without.clone(), self.planted.clone());
+        Plan { seed, scenario, chaos, without, script: Vec::new(), planted, print: self.trace }
     }
 }
 

@@ -147,6 +147,7 @@ pub(crate) fn apart(plan: &Plan) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.args(["--json", "--scenario", plan.scenario.name, "--seed", &plan.seed.to_string()]);
     command.args(["--steps", &plan.chaos.as_millis().to_string()]);
+    command.args(["--planted", &plan.planted]);
     if !plan.without.is_empty() {
         let names: Vec<_> = plan.without.iter().map(|fault| fault.name()).collect();
         command.args(["--without", &names.join(",")]);

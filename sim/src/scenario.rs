@@ -155,6 +155,8 @@ pub struct Plan {
     pub without: Vec<Fault>,
     /// Faults at given times, beside those of chance.
     pub script: Vec<Scripted>,
+    /// The planted bug that is awake; empty for none. Only a tree of `scripts/mutants` has any.
+    pub planted: String,
     /// Print the whole trace.
     pub print: bool,
 }

@@ -131,6 +131,7 @@ fn flags(index: usize, shards: u32) -> Vec<String> {
         "--storage.log.size=16MiB".to_owned(),
         format!("--web.listen-address={}", web(index)),
         "--web.enable-lifecycle".to_owned(),
+        "--query.max-bytes-total=256MiB".to_owned(), // not by the memory of this machine
         format!("--cluster.listen-address={}", cluster(index)),
         format!("--cluster.initial-members={}", NAMES.join(",")),
         "--cluster.insecure".to_owned(),
@@ -158,6 +159,7 @@ pub fn run(plan: &Plan) -> Result<Report, Box<(Violation, Report)>> {
         let _held = entropy::Held::hold(plan.seed);
         trace::begin(plan.print);
         points::begin();
+        model::points::plant(&plan.planted);
         let level = if plan.print { tracing::Level::DEBUG } else { tracing::Level::INFO };
         let subscriber = {
             use tracing_subscriber::layer::SubscriberExt;

@@ -10,7 +10,15 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 fn plan(seed: u64, seconds: u64, script: Vec<Scripted>) -> Plan {
     let scenario = find("calm").expect("there is a calm world");
-    Plan { seed, scenario, chaos: Duration::from_secs(seconds), without: Vec::new(), script, print: false }
+    Plan {
+        seed,
+        scenario,
+        chaos: Duration::from_secs(seconds),
+        without: Vec::new(),
+        script,
+        planted: String::new(),
+        print: false,
+    }
 }
 
 /// Forms, is written to and read, scrapes targets; a node loses power with what it had not synced, the others go on,

@@ -204,7 +204,7 @@ impl Duties {
                 };
                 let (later, ready) = std::mem::take(&mut missed).into_iter().partition(waits);
                 missed = later;
-                self.record_missed(ready).await;
+                missed.extend(self.record_missed(ready).await);
             }
             if !under_way && batch.due(age).is_some_and(|due| due <= now || drained) {
                 under_way = self.propose(&mut batch, &mut missed, &mut encoder, &settle);
@@ -441,12 +441,25 @@ impl Duties {
         (slots.source.clone(), MissedSlots { from: slots.from, to: slots.to, interval, reason })
     }
 
-    async fn record_missed(&self, missed: Vec<(Arc<SourceKey>, MissedSlots)>) {
+    /// Records missed slots; yields those of which no record is certain. A leader may be refused for a moment and
+    /// lead on: a hole that nobody recorded would stay one.
+    async fn record_missed(&self, missed: Missed) -> Missed {
         model::point!("duty.missed.begin");
-        let commands = missed.into_iter();
-        let commands =
-            commands.map(|(source, slots)| DataCommand::Missed { term: Some(self.term), source, slots });
-        self.commands(commands.collect()).await;
+        let mut left = Missed::new();
+        for some in missed.chunks(COMMANDS_MAX) {
+            let commands = some.iter().map(|(source, slots)| {
+                let (source, slots) = (source.clone(), slots.clone());
+                self.command(DataCommand::Missed { term: Some(self.term), source, slots })
+            });
+            let answered = futures::future::join_all(commands).await;
+            left.extend(
+                some.iter().zip(answered).filter(|(_, answered)| !answered).map(|(slots, _)| slots.clone()),
+            );
+        }
+        if !left.is_empty() {
+            sleep(PAUSE).await;
+        }
+        left
     }
 
     /// Proposes commands side by side, in bounded numbers: their entries share round trips and syncs.
@@ -456,9 +469,9 @@ impl Duties {
         }
     }
 
-    /// Proposes one command in this term and reads the answer; logs what went wrong. It is tried again at the next
-    /// occasion where that matters (settings, ends, cutoffs).
-    async fn command(&self, command: DataCommand) {
+    /// Proposes one command in this term and reads the answer; logs what went wrong. Whether there was an answer: if
+    /// not, it is tried again at the next occasion where that matters (settings, ends, cutoffs, missed slots).
+    async fn command(&self, command: DataCommand) -> bool {
         let proposal = self.node.propose_here(self.shard, Some(self.term), command.encode());
         let outcome = timeout(COMMAND_PATIENCE, proposal).await;
         match outcome {
@@ -469,9 +482,16 @@ impl Duties {
                 Ok(_) => {}
                 Err(error) => tracing::error!(shard = %self.shard, %error, "answer of apply"),
             },
-            Ok(Err(error)) => tracing::warn!(shard = %self.shard, %error, "command not committed"),
-            Err(_) => tracing::warn!(shard = %self.shard, "command not committed in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(shard = %self.shard, %error, "command not committed");
+                return false;
+            }
+            Err(_) => {
+                tracing::warn!(shard = %self.shard, "command not committed in time");
+                return false;
+            }
         }
+        true
     }
 
     /// Settings, checkpoints, retention.

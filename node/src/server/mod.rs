@@ -100,7 +100,7 @@ pub struct ServeOptions {
     /// `--query.max-bytes-total`
     pub query_max_bytes_total: u64,
     /// `--enable-feature`
-    pub enabled: Enabled,
+    pub(crate) enabled: Enabled,
     /// `--query.lookback-delta`
     pub query_lookback_delta: Duration,
     /// `--query.consistency-timeout`

@@ -22,6 +22,8 @@ struct Found {
     segments: BTreeMap<u32, Segment>,
     /// Where the log ends; the file of this segment is cut here. `None` if there is no log.
     end: Option<(Position, u64)>,
+    /// Where the last whole batch begins in the segment of `end`; 0 for a segment of one batch.
+    last_batch: u32,
     /// Where a torn tail was found.
     torn: Option<Position>,
     /// Files that are not part of the log: of dropped segments, or of one that was just begun.
@@ -33,23 +35,26 @@ fn open_file(fs: &dyn Fs, dir: &Path, segment: u32) -> Result<Arc<dyn File>, Ope
     Ok(Arc::from(fs.open(&segment::path(dir, segment), options).map_err(io_error("open log segment"))?))
 }
 
-/// Replays one segment; yields its end and the chain there, or where and why it stopped.
+/// Replays one segment; yields its end and the chain there, and where its last batch begins, or where and why it
+/// stopped.
 fn replay_segment(
     replay: &mut Replay,
     file: &dyn File,
     id: u32,
     chain: Option<u64>,
-) -> Result<(Position, u64), Stop> {
+) -> Result<((Position, u64), u32), Stop> {
     let (mut scan, preamble) = SegmentScan::open(file, id, chain)?;
     replay.segment(preamble.oldest);
-    let mut batches = 0_u64;
+    let (mut batches, mut last, mut at) = (0_u64, 0, scan.at.offset);
     while scan.next(|_, records| replay.batch(records))?.is_some() {
+        last = if batches == 0 { 0 } else { at };
+        at = scan.at.offset;
         batches += 1;
     }
     if batches == 0 {
         return Err(Stop::Damage { at: scan.at, reason: "segment has no state of the groups" });
     }
-    Ok((scan.at, scan.chain))
+    Ok(((scan.at, scan.chain), last))
 }
 
 impl Found {
@@ -62,6 +67,7 @@ impl Found {
             replay: Replay::default(),
             segments: BTreeMap::new(),
             end: None,
+            last_batch: 0,
             torn: None,
             leftover: stray.to_vec(),
         };
@@ -84,8 +90,8 @@ impl Found {
         let file = self.segments[&id].file.clone();
         let before = self.end;
         match replay_segment(&mut self.replay, &*file, id, before.map(|(_, chain)| chain)) {
-            Ok(end) => {
-                self.end = Some(end);
+            Ok((end, last_batch)) => {
+                (self.end, self.last_batch) = (Some(end), last_batch);
                 Ok(())
             }
             Err(Stop::Io(source)) => Err(OpenError::Io { doing: "read log segment", source }),
@@ -110,7 +116,7 @@ impl Found {
         self.torn = Some(at);
         // The replay stopped at a whole batch: its chain is that of a second walk up to there.
         match prefix(&*file, at).map_err(io_error("read log segment"))? {
-            Some(end) => self.end = Some(end),
+            Some((end, last_batch)) => (self.end, self.last_batch) = (Some(end), last_batch),
             // The segment was being begun: the one before is the newest, if it is there.
             None if at.segment == 1 || self.end.is_some() => {
                 self.segments.remove(&at.segment);
@@ -138,8 +144,9 @@ impl Found {
     }
 }
 
-/// The end of the whole batches before `at`, and the chain there; `None` without a single one.
-fn prefix(file: &dyn File, at: Position) -> io::Result<Option<(Position, u64)>> {
+/// The end of the whole batches before `at`, the chain there, and where the last of them begins; `None` without a
+/// single one.
+fn prefix(file: &dyn File, at: Position) -> io::Result<Option<((Position, u64), u32)>> {
     let mut scan = match SegmentScan::open(file, at.segment, None) {
         Ok((scan, _)) => scan,
         Err(Stop::Io(error)) => return Err(error),
@@ -147,8 +154,9 @@ fn prefix(file: &dyn File, at: Position) -> io::Result<Option<(Position, u64)>> 
     };
     let mut end = None;
     while scan.at < at {
+        let before = if end.is_none() { 0 } else { scan.at.offset };
         match scan.next(|_, _| Ok(())) {
-            Ok(Some(())) => end = Some((scan.at, scan.chain)),
+            Ok(Some(())) => end = Some(((scan.at, scan.chain), before)),
             Err(Stop::Io(error)) => return Err(error),
             Ok(None) | Err(_) => break,
         }
@@ -199,7 +207,12 @@ fn tidy(fs: &dyn Fs, dir: &Path, found: &mut Found) -> Result<(), OpenError> {
             segment.file.set_len(u64::from(end.offset)).map_err(io_error("cut torn tail of log segment"))?;
             segment.len = u64::from(end.offset);
         }
-        // What was found may never have been synced by who wrote it.
+        // What was found may never have been synced by who wrote it. If a sync of the last batch failed, the system
+        // shows it without having it on disk, and takes another sync for done: only writing it again helps.
+        let from = u64::from(found.last_batch);
+        let mut last = vec![0; (u64::from(end.offset).saturating_sub(from)) as usize];
+        segment.file.read_exact_at(&mut last, from).map_err(io_error("read end of log segment"))?;
+        segment.file.write_all_at(&last, from).map_err(io_error("write end of log segment again"))?;
         segment.file.sync().map_err(io_error("sync log segment"))?;
     }
     let kept = found.segments.split_off(&found.replay.oldest);
