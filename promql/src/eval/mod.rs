@@ -13,6 +13,7 @@ pub(crate) mod explain;
 pub(crate) mod extended;
 pub(crate) mod floats;
 pub(crate) mod frames;
+mod heap;
 pub(crate) mod info;
 pub(crate) mod labelling;
 pub(crate) mod lists;

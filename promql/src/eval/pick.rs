@@ -4,7 +4,7 @@
 use super::{
     Evaluator, Grid,
     aggregate::{Groups, group_labels},
-    order::order,
+    heap::Heap,
     plan::Aggregate,
     scalar::Column,
     track::{ABSENT, Cell, HISTOGRAM, Matrix, Track, is_float, is_present},
@@ -122,14 +122,19 @@ impl<'a> Evaluator<'a> {
             for step in 0..grid.steps {
                 let value = param.column.get(step);
                 let present = || members.iter().filter(|i| is_present(matrix.tracks[**i].floats[step]));
+                let count = || usize::try_from(to_int64(value)).unwrap_or(0);
                 let picked: Vec<usize> = match op {
                     AggregateOp::LimitRatio => {
                         present().filter(|index| is_in_ratio(offsets[**index], value)).copied().collect()
                     }
-                    AggregateOp::Limitk => {
-                        present().take(usize::try_from(to_int64(value)).unwrap_or(0)).copied().collect()
+                    AggregateOp::Limitk => present().take(count()).copied().collect(),
+                    _ => self.extremes(aggregate, &matrix.tracks, members, step, count()),
+                };
+                let picked = match op {
+                    AggregateOp::Limitk | AggregateOp::LimitRatio if grid.is_instant() => {
+                        as_in_a_heap(&matrix.tracks, &picked)
                     }
-                    _ => self.extremes(aggregate, &matrix.tracks, members, step, to_int64(value)),
+                    _ => picked,
                 };
                 if grid.is_instant() {
                     order_out.extend(&picked);
@@ -188,30 +193,27 @@ impl<'a> Evaluator<'a> {
         Ok(true)
     }
 
-    /// The members with the `k` largest or smallest floats, best first; NaN is the worst either way, and of equal
-    /// values the earlier series is the better one.
+    /// The members with the `count` largest or smallest floats, best first; NaN is the worst either way.
     fn extremes(
         &self,
         aggregate: &Aggregate,
         tracks: &[Track],
         members: &[usize],
         step: usize,
-        k: i64,
+        count: usize,
     ) -> Vec<usize> {
-        let Some(k) = usize::try_from(k).ok().filter(|k| *k > 0) else { return Vec::new() };
+        if count == 0 {
+            return Vec::new();
+        }
         let value = |index: usize| tracks[index].floats[step];
         if members.iter().any(|index| value(*index).to_bits() == HISTOGRAM.to_bits()) {
             self.note(|notes| notes.ignored_in_aggregation(aggregate.op.as_str(), aggregate.at));
         }
-        let mut present: Vec<usize> = members.iter().copied().filter(|i| is_float(value(*i))).collect();
-        let descending = aggregate.op == AggregateOp::Topk;
-        let better = |a: &usize, b: &usize| order(value(*a), value(*b), descending).then(a.cmp(b));
-        if k < present.len() {
-            present.select_nth_unstable_by(k - 1, better);
-            present.truncate(k);
+        let mut heap = Heap::new(aggregate.op == AggregateOp::Bottomk);
+        for index in members.iter().filter(|index| is_float(value(**index))) {
+            heap.offer(value(*index), *index, count);
         }
-        present.sort_unstable_by(better);
-        present
+        heap.sorted()
     }
 
     /// `count_values`: one series per group and value.
@@ -277,6 +279,16 @@ impl<'a> Evaluator<'a> {
         }
         Ok(result)
     }
+}
+
+/// Series of one step in the order in which Prometheus's heap leaves them.
+fn as_in_a_heap(tracks: &[Track], picked: &[usize]) -> Vec<usize> {
+    let mut heap = Heap::default();
+    for index in picked {
+        let value = tracks[*index].floats[0];
+        heap.push(if is_float(value) { value } else { 0.0 }, *index);
+    }
+    heap.unsorted()
 }
 
 /// A value as a key.

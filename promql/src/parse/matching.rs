@@ -32,7 +32,11 @@ impl Parser<'_> {
             _ => return Ok(()),
         };
         self.take();
-        if self.peek() == Kind::LeftParen {
+        // Labels may be left out, but what follows must be an operand then.
+        let next = self.peek();
+        let is_left_out =
+            Self::begins_expr(next) || matches!(next, Kind::Fill | Kind::FillLeft | Kind::FillRight);
+        if next == Kind::LeftParen || !is_left_out {
             matching.include = self.grouping_labels()?;
         }
         Ok(())

@@ -48,7 +48,7 @@ impl Parser<'_> {
     }
 
     /// Whether the token may begin an expression.
-    fn begins_expr(kind: Kind) -> bool {
+    pub(super) fn begins_expr(kind: Kind) -> bool {
         use Kind::{Add, Duration, LeftBrace, LeftParen, Number, String, Sub};
         matches!(kind, Number | Duration | String | LeftParen | LeftBrace | Add | Sub)
             || kind.is_metric_identifier()

@@ -24,6 +24,9 @@ fn a_position_is_a_line_and_a_column() {
 fn the_innermost_place_says_what_it_expected() {
     let grouping = "1:9: parse error: unexpected number \"1\" in grouping opts, expected label";
     assert_eq!(error("sum by (1) (foo)"), grouping);
+    let include = "1:23: parse error: unexpected <op:*> in grouping opts, expected \"(\"";
+    assert_eq!(error("a + on (x) group_left * b"), include);
+    assert_eq!(printed("a + on (x) group_left by"), "a + on (x) group_left () by");
     let matcher = "1:5: parse error: unexpected \"}\" in label matching, expected label matching operator";
     assert_eq!(error("a{bc}"), matcher);
     let at = "1:7: parse error: unexpected identifier \"bar\" in @, expected timestamp";
