@@ -85,7 +85,7 @@ struct Last {
 
 pub(crate) async fn federate(call: Call) -> Result<Response, ApiError> {
     let text_error = |status, text: String| Ok(crate::text::plain(status, &text));
-    let sets = match selector::sets(&call.form.all("match[]")) {
+    let sets = match selector::sets(&call.state, &call.form.all("match[]")).await? {
         Ok(sets) => sets,
         Err(error) => return text_error(StatusCode::BAD_REQUEST, error),
     };

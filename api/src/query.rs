@@ -8,6 +8,7 @@ use crate::{
     query_log::Line,
     respond::Answer,
     result::{self, Timings},
+    selector,
     state::{Counters, State},
     view,
 };
@@ -50,7 +51,7 @@ pub(crate) async fn instant(call: Call) -> Result<Response, ApiError> {
     let now = call.state.ports.clock.now();
     let time = param::time_or(form.get("time"), "time", now).map_err(|e| ApiError::parameter("time", e))?;
     let timeout = timeout(&call)?;
-    let query = checked(&call, limit, Steps::At(time.0))?;
+    let query = checked(&call, limit, Steps::At(time.0)).await?;
     run(call, query, timeout).await
 }
 
@@ -74,7 +75,7 @@ pub(crate) async fn range(call: Call) -> Result<Response, ApiError> {
     }
     let timeout = timeout(&call)?;
     let steps = Steps::Range { start: start.0, end: end.0, step: step / 1_000_000 };
-    let query = checked(&call, limit, steps)?;
+    let query = checked(&call, limit, steps).await?;
     run(call, query, timeout).await
 }
 
@@ -95,7 +96,7 @@ fn timeout(call: &Call) -> Result<Duration, ApiError> {
 }
 
 /// Reads what instant and range queries have in common, the text last, in Prometheus's order.
-fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
+async fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
     let lookback = match call.form.get("lookback_delta") {
         "" => None,
         text => Some(
@@ -105,7 +106,7 @@ fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
     };
     let before = call.state.ports.clock.monotonic();
     let text = call.form.get("query").to_owned();
-    let expr = parse(call)?;
+    let expr = parse(call).await?;
     let prepared = call.state.ports.clock.monotonic().saturating_sub(before);
     let value_type = expr.value_type();
     if matches!(steps, Steps::Range { .. }) && !matches!(value_type, ValueType::Vector | ValueType::Scalar) {
@@ -137,9 +138,29 @@ fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiError> {
     })
 }
 
-fn parse(call: &Call) -> Result<Expr, ApiError> {
-    let parsed = call.state.engine().parse(call.form.get("query"));
-    parsed.map_err(|error| ApiError::parameter("query", error))
+/// Reads the query. One that may take long does so on a thread and in a place of the queue, as evaluations do.
+async fn parse(call: &Call) -> Result<Expr, ApiError> {
+    read(call).await?.map_err(|error| ApiError::parameter("query", error))
+}
+
+async fn read(call: &Call) -> Result<Result<Expr, EvalError>, ApiError> {
+    let (state, text) = (&call.state, call.form.get("query"));
+    let engine = state.engine();
+    if selector::is_light(text) {
+        return Ok(engine.parse(text));
+    }
+    let place = state.queue.enter(state.options.query_timeout).await.ok_or_else(no_place)?;
+    let text = text.to_owned();
+    let work = move || {
+        let parsed = engine.parse(&text);
+        drop(place);
+        parsed
+    };
+    selector::read(state, false, work).await
+}
+
+fn no_place() -> ApiError {
+    ApiError::new(ErrorType::Timeout, "query timed out in query queue")
 }
 
 /// Waits for a place and a view, evaluates on a thread, writes the answer there too.
@@ -153,7 +174,7 @@ async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response
     let entered = clock.monotonic();
     query.timings.queued = entered.saturating_sub(before);
     engine.observe(Slice::QueueTime, entered, query.timings.queued);
-    let place = place.ok_or_else(|| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?;
+    let place = place.ok_or_else(no_place)?;
     let view = view::open(&state, &call.form, &call.headers).await?;
     query.timings.prepared += clock.monotonic().saturating_sub(entered);
     let mut answer = Answer::new(call.encoding);
@@ -263,8 +284,7 @@ pub(crate) async fn exemplars(call: Call) -> Result<Response, ApiError> {
     if end < start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let parsed = call.state.engine().parse(call.form.get("query"));
-    let expr = parsed.map_err(|error| ApiError::bad_data(error.to_string()))?;
+    let expr = read(&call).await?.map_err(|error| ApiError::bad_data(error.to_string()))?;
     if expr.selectors().is_empty() {
         return Ok(crate::text::plain(StatusCode::NO_CONTENT, ""));
     }
@@ -274,14 +294,14 @@ pub(crate) async fn exemplars(call: Call) -> Result<Response, ApiError> {
 }
 
 pub(crate) async fn format(call: Call) -> Result<Response, ApiError> {
-    let text = promql::pretty(&parse(&call)?);
+    let text = promql::pretty(&parse(&call).await?);
     let mut answer = Answer::new(call.encoding);
     json::text(answer.data(), &text);
     Ok(answer.finish())
 }
 
 pub(crate) async fn parse_query(call: Call) -> Result<Response, ApiError> {
-    let tree = promql::ast_json(&parse(&call)?);
+    let tree = promql::ast_json(&parse(&call).await?);
     let mut answer = Answer::new(call.encoding);
     answer.data().extend_from_slice(tree.as_bytes());
     Ok(answer.finish())

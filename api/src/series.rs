@@ -81,7 +81,8 @@ pub(crate) async fn values(call: Call, name: String) -> Result<Response, ApiErro
 
 async fn listing(call: Call, name: Option<String>) -> Result<Response, ApiError> {
     let range = Range::of(&call)?;
-    let matcher_sets = selector::sets(&call.form.all("match[]")).map_err(ApiError::bad_data)?;
+    let matcher_sets =
+        selector::sets(&call.state, &call.form.all("match[]")).await?.map_err(ApiError::bad_data)?;
     let list_max = call.state.options.list_max;
     let query = LabelQuery { matcher_sets, start: range.start, end: range.end, limit: range.hint(list_max) };
     let limit = range.limit;
@@ -103,7 +104,7 @@ pub(crate) async fn series(call: Call) -> Result<Response, ApiError> {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let range = Range::of(&call)?;
-    let sets = selector::sets(&matches).map_err(|e| ApiError::parameter("match[]", e))?;
+    let sets = selector::sets(&call.state, &matches).await?.map_err(|e| ApiError::parameter("match[]", e))?;
     let list_max = call.state.options.list_max;
     let limit = range.limit;
     list(call, list_max, limit, move |view, budget, answer| {

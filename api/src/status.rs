@@ -159,7 +159,7 @@ pub(crate) async fn walreplay(call: Call) -> Result<Response, ApiError> {
 }
 
 pub(crate) async fn rules(call: Call) -> Result<Response, ApiError> {
-    selector::sets(&call.form.all("match[]")).map_err(ApiError::bad_data)?;
+    selector::sets(&call.state, &call.form.all("match[]")).await?.map_err(ApiError::bad_data)?;
     let kind = call.form.get_url("type").to_lowercase();
     if !matches!(kind.as_str(), "" | "alert" | "record") {
         return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));

@@ -90,7 +90,14 @@ pub(crate) async fn target_metadata(call: Call) -> Result<Response, ApiError> {
     let limit = count(&call, "limit")?;
     let matchers = match call.form.get("match_target") {
         "" => Vec::new(),
-        text => selector::one(text).map_err(|e| ApiError::parameter("match_target", e))?,
+        text => {
+            let matchers = {
+                let owned = text.to_owned();
+                let one = move || selector::one(&owned);
+                selector::read(&call.state, selector::is_light(text), one).await?
+            };
+            matchers.map_err(|e| ApiError::parameter("match_target", e))?
+        }
     };
     let metric = Some(call.form.get("metric")).filter(|name| !name.is_empty());
     let all = call.state.ports.targets.metadata(metric).await;

@@ -22,6 +22,8 @@ pub struct RegexError(pub String);
 
 /// The largest compiled program, in bytes.
 const PROGRAM_BYTES_MAX: usize = 10 << 20;
+/// What is more is a large one.
+const PROGRAM_BYTES_USUAL: usize = 256 << 10;
 /// The deepest nesting of the translated expression: groups of the source, and those that repetitions add.
 const NEST_MAX: u32 = 1000;
 
@@ -36,6 +38,7 @@ struct Parts {
     names: Vec<String>,
     shape: Shape,
     prefix: String,
+    large: bool,
     /// Compiled with the expression if its shape needs it, else when groups are asked for.
     regex: OnceLock<Option<regex::Regex>>,
 }
@@ -67,17 +70,26 @@ impl AnchoredRegex {
             .map_err(|_| RegexError(format!("expression too large: `{source}`")))?;
         let shape = shape(&hir);
         let needs_program = matches!(shape, Shape::Program);
+        let pattern = format!("\\A(?:{})\\z", translated.pattern);
+        let usual = if needs_program { compile(&pattern, PROGRAM_BYTES_USUAL) } else { None };
+        let large = needs_program && usual.is_none();
+        let regex = OnceLock::new();
+        if needs_program {
+            let program = usual.or_else(|| compile(&pattern, PROGRAM_BYTES_MAX));
+            if program.is_none() {
+                return Err(RegexError(format!("expression too large: `{source}`")));
+            }
+            let _empty = regex.set(program);
+        }
         let parts = Parts {
             source: source.to_owned(),
-            pattern: format!("\\A(?:{})\\z", translated.pattern),
+            pattern,
+            large,
             names: translated.names,
             prefix: literals::prefix(&hir),
             shape,
-            regex: OnceLock::new(),
+            regex,
         };
-        if needs_program && parts.program().is_none() {
-            return Err(RegexError(format!("expression too large: `{source}`")));
-        }
         Ok(AnchoredRegex(Arc::new(parts)))
     }
 
@@ -121,6 +133,12 @@ impl AnchoredRegex {
         self.is_match("")
     }
 
+    /// Whether its program is large, 256 KiB to 10 MiB: a query may have only a few of these.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.0.large
+    }
+
     /// If the whole of `text` matches, `template` with `$1`, `${1}`, `$name` and `$$` replaced as Go's
     /// `Regexp.Expand` does: unknown groups are empty, a name is as long as it can be.
     #[must_use]
@@ -141,12 +159,12 @@ impl AnchoredRegex {
 impl Parts {
     /// The compiled expression; `None` if it is too large, which is found out when it is made.
     fn program(&self) -> Option<&regex::Regex> {
-        let build = || {
-            let mut builder = regex::RegexBuilder::new(&self.pattern);
-            builder.size_limit(PROGRAM_BYTES_MAX).nest_limit(NEST_MAX + 10).build().ok()
-        };
-        self.regex.get_or_init(build).as_ref()
+        self.regex.get_or_init(|| compile(&self.pattern, PROGRAM_BYTES_MAX)).as_ref()
     }
+}
+
+fn compile(pattern: &str, bytes_max: usize) -> Option<regex::Regex> {
+    regex::RegexBuilder::new(pattern).size_limit(bytes_max).nest_limit(NEST_MAX + 10).build().ok()
 }
 
 fn shape(hir: &regex_syntax::hir::Hir) -> Shape {

@@ -37,6 +37,8 @@ pub struct ParserOptions {
     /// The most regular expressions in one text: `=~`, `!~` and `label_replace`. Each is compiled, which takes
     /// 0.15 ms for a short one, so that a text of the longest kind would otherwise take seconds.
     pub regexes_max: usize,
+    /// The most of them with a large program ([`model::AnchoredRegex::is_large`]): each may take 10 MiB and 50 ms.
+    pub large_regexes_max: usize,
 }
 
 impl Default for ParserOptions {
@@ -49,6 +51,7 @@ impl Default for ParserOptions {
             text_bytes_max: 1 << 20,
             depth_max: 500,
             regexes_max: 1000,
+            large_regexes_max: 16,
         }
     }
 }

@@ -109,6 +109,14 @@ fn programs_have_a_limit() {
 }
 
 #[test]
+fn large_programs_are_told_from_usual_ones() {
+    let is_large = |pattern: &str| AnchoredRegex::new(pattern).expect("valid").is_large();
+    assert!(is_large("(\\pL{50}){2}"));
+    assert!(!is_large(".*foo-[0-9]{1,5}(a|b).*"));
+    assert!(!is_large(&vec!["host-17"; 10_000].join("|")), "texts need no program");
+}
+
+#[test]
 fn few_texts_are_listed() {
     let set =
         |pattern: &str| AnchoredRegex::new(pattern).expect("valid").literal_set().map(<[String]>::to_vec);

@@ -52,8 +52,9 @@ pub(super) struct Parser<'a> {
     pub(super) errors: Vec<ParseError>,
     /// How deep the recursion is.
     depth: usize,
-    /// Regular expressions so far.
+    /// Regular expressions so far, and the large ones among them.
     regexes: usize,
+    large_regexes: usize,
 }
 
 /// How tightly operators bind; `^` binds to the right.
@@ -86,6 +87,7 @@ impl<'a> Parser<'a> {
             errors: Vec::new(),
             depth: 0,
             regexes: 0,
+            large_regexes: 0,
         }
     }
 
@@ -176,6 +178,20 @@ impl<'a> Parser<'a> {
         }
         let message = format!(
             "more than {max} regular expressions in one query: join them with \"|\" or split the query"
+        );
+        self.error(pos, message);
+        Err(Stop { reported: true })
+    }
+
+    /// Counts a large one that was compiled; parsing ends with the first that is too many.
+    pub(super) fn count_large_regex(&mut self, pos: PosRange) -> Parsed<()> {
+        self.large_regexes += 1;
+        let max = self.options.large_regexes_max;
+        if self.large_regexes <= max {
+            return Ok(());
+        }
+        let message = format!(
+            "more than {max} large regular expressions in one query: simplify them or split the query"
         );
         self.error(pos, message);
         Err(Stop { reported: true })

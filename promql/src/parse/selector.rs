@@ -90,7 +90,12 @@ impl Parser<'_> {
             self.count_regex(name.range().to(value.range()))?;
         }
         match Matcher::new(op, name_text, value_text) {
-            Ok(matcher) => Ok(Some(matcher)),
+            Ok(matcher) => {
+                if matcher.regex().is_some_and(model::AnchoredRegex::is_large) {
+                    self.count_large_regex(name.range().to(value.range()))?;
+                }
+                Ok(Some(matcher))
+            }
             Err(error) => {
                 self.error(name.range().to(value.range()), error.to_string());
                 Ok(None)
