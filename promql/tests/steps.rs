@@ -5,8 +5,15 @@ use model::{
     Budget, Clock, CounterResetHint, FloatHistogram, LabelQuery, Labels, Matcher, QueryError, Queryable,
     STALE_NAN, Samples, SelectRequest, Series, SeriesSet, Span, TimestampMs,
 };
-use promql::{Engine, EngineOptions, Features, ParserOptions, Point, QueryOptions, Value};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use promql::{Engine, EngineOptions, EvalError, Features, ParserOptions, Point, QueryOptions, Value};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 #[derive(Debug)]
 struct Still;
@@ -499,4 +506,37 @@ fn labels_that_repeat_without_their_names_are_an_error_inside_an_aggregation_too
     assert_eq!(error("sum({__name__=~\"m|n\"} * 2)"), repeated);
     assert!(instant(&engine(false), &store, "sum(abs(m))", 0).is_ok());
     assert!(instant(&engine(false), &store, "sum({__name__=~\"m|n\"} > 0)", 0).is_ok());
+}
+
+/// A clock that advances by a millisecond with each look.
+#[derive(Debug, Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(0)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn one_series_of_many_wide_windows_keeps_its_time() {
+    let budget = Budget::new(Arc::new(Ticking::default()), Duration::from_millis(8), 1 << 30);
+    let query = "quantile_over_time(0.5, g{y=\"1\"}[1h])";
+    let store = Store::new(1);
+    let result = engine(false).range(&store, query, 0, 7_200_000, 500, &budget, QueryOptions::default());
+    assert_eq!(result.unwrap_err(), EvalError::TimedOut);
+}
+
+#[test]
+fn an_answer_holds_its_bytes_and_nothing_else() {
+    let (engine, store, budget) = (engine(false), Store::new(1), budget());
+    let answer = engine.range(&store, "c_total * 2", 0, 600_000, 1_000, &budget, QueryOptions::default());
+    let Value::Matrix(series) = answer.expect("it fits").value else { panic!("a range gives a matrix") };
+    let bytes: u64 = series.iter().map(promql::MatrixSeries::bytes).sum();
+    assert!(bytes > 16 * 600 * 6 && budget.bytes_peak() >= bytes);
+    budget.take((1 << 30) - bytes).expect("all else was given back");
+    assert!(budget.take(1).is_err());
 }

@@ -196,6 +196,18 @@ impl Evaluator<'_> {
         Ok(())
     }
 
+    /// Looks at the time after so many samples in windows: one series may have so many steps with such wide windows
+    /// that looking once a series is too seldom.
+    #[inline]
+    fn check_now_and_then(&self, unchecked: &mut u64, samples: u64) -> Result<(), EvalError> {
+        *unchecked += samples;
+        if *unchecked > UNCHECKED_MAX {
+            *unchecked = 0;
+            self.check()?;
+        }
+        Ok(())
+    }
+
     /// One series of floats in plain windows; `None` if no step has a value.
     #[expect(clippy::too_many_arguments, reason = "two callers, which differ in exactly these")]
     fn over_floats(
@@ -255,10 +267,12 @@ impl Evaluator<'_> {
                 metric: &labels,
                 params: [f64::NAN; 2],
             };
+            let mut unchecked = 0;
             for (step, span) in frames.spans.iter().enumerate() {
                 if span.is_empty() || is_present(out[step]) {
                     continue;
                 }
+                self.check_now_and_then(&mut unchecked, span.range().len() as u64)?;
                 for (param, column) in call.params.iter_mut().zip(&frame.params) {
                     *param = column.get(step);
                 }
@@ -337,12 +351,7 @@ impl Evaluator<'_> {
                 + histograms.values[histogram_ends.range()].iter().map(|h| sample_size(h)).sum::<u64>();
             widest = widest.max(in_window);
             self.meter.count_read(step, in_window);
-            // One series may have so many steps with such wide windows that looking once a series is too seldom.
-            unchecked += in_window;
-            if unchecked > UNCHECKED_MAX {
-                self.check()?;
-                unchecked = 0;
-            }
+            self.check_now_and_then(&mut unchecked, in_window)?;
             for (param, column) in call.params.iter_mut().zip(&frame.params) {
                 *param = column.get(step);
             }
