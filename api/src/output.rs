@@ -107,7 +107,7 @@ impl Output {
     fn flush(&mut self) -> usize {
         let before = self.length;
         let piece = match &mut self.encoder {
-            Encoder::Plain => mem::replace(&mut self.buf, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)),
+            Encoder::Plain => mem::replace(&mut self.buf, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8)),
             Encoder::Gzip(encoder) => {
                 encoder.write_all(&self.buf).expect("a Vec takes all bytes");
                 self.buf.clear();

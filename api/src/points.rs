@@ -21,9 +21,8 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    /// Appends `[[time,"value"],...]`.
+    /// Appends `[time,"value"],...`.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, points: &[(i64, f64)]) {
-        out.push(b'[');
         let mut before: Option<u64> = None;
         // Where the series begins among the known times; it need not have all of them.
         let mut next = points.first().map_or(0, |(at, _)| self.times.partition_point(|time| time < at));
@@ -43,7 +42,6 @@ impl Points {
             }
             out.extend_from_slice(&self.value);
         }
-        out.push(b']');
     }
 
     /// Appends `[time,"`, which may be the `next`th of those that are known.
@@ -83,7 +81,9 @@ mod tests {
             for series in all {
                 let series: Vec<(i64, f64)> = series.into_iter().map(|(at, v)| (at * 1500, v)).collect();
                 let (mut got, mut expected) = (Vec::new(), Vec::new());
+                got.push(b'[');
                 points.write(&mut got, &series);
+                got.push(b']');
                 json::array(&mut expected, &series, |out, (at, value)| {
                     out.push(b'[');
                     json::timestamp(out, TimestampMs(*at));

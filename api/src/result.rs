@@ -54,15 +54,16 @@ pub(crate) fn write(
         }
         Value::Vector(samples) => {
             start(answer, "vector");
-            list(answer, samples, limit, budget, VectorSample::bytes, |out, sample| {
-                vector_sample(out, at, sample)
+            list(answer, samples, limit, budget, VectorSample::bytes, |answer, sample| {
+                vector_sample(answer.data(), at, sample);
+                Ok(())
             })
         }
         Value::Matrix(all) => {
             start(answer, "matrix");
             let mut points = Points::default();
-            list(answer, all, limit, budget, MatrixSeries::bytes, |out, series| {
-                matrix_series(out, &mut points, series);
+            list(answer, all, limit, budget, MatrixSeries::bytes, |answer, series| {
+                matrix_series(answer, budget, &mut points, series)
             })
         }
     }
@@ -91,7 +92,7 @@ fn list<T>(
     limit: usize,
     budget: &Budget,
     size: impl Fn(&T) -> u64,
-    mut write: impl FnMut(&mut Vec<u8>, &T),
+    mut write: impl FnMut(&mut Answer, &T) -> Result<(), QueryError>,
 ) -> Result<bool, QueryError> {
     let shown = if limit == 0 { items.len() } else { items.len().min(limit) };
     let cut = shown < items.len();
@@ -100,17 +101,47 @@ fn list<T>(
         if i > 0 {
             answer.data().push(b',');
         }
-        write(answer.data(), &item);
+        write(answer, &item)?;
         budget.give(size(&item));
         drop(item);
-        let bytes = answer.roll() as u64;
-        if bytes > 0 {
-            budget.check()?;
-            budget.take(bytes)?;
-        }
+        hand_on(answer, budget)?;
     }
     answer.data().push(b']');
     Ok(cut)
+}
+
+/// Hands on what was written, if it is enough for a piece, and takes its bytes.
+fn hand_on(answer: &mut Answer, budget: &Budget) -> Result<(), QueryError> {
+    match answer.roll() as u64 {
+        0 => Ok(()),
+        bytes => {
+            budget.check()?;
+            budget.take(bytes)
+        }
+    }
+}
+
+/// Points between two looks at whether there is enough for a piece: a few kilobytes.
+const POINTS_AT_ONCE: usize = 128;
+
+/// A list of points, handed on piece by piece: one series may be megabytes. `write` separates those it is given.
+fn pieces<P>(
+    answer: &mut Answer,
+    budget: &Budget,
+    points: &[P],
+    mut write: impl FnMut(&mut Vec<u8>, &[P]),
+) -> Result<(), QueryError> {
+    answer.data().push(b'[');
+    for (i, some) in points.chunks(POINTS_AT_ONCE).enumerate() {
+        hand_on(answer, budget)?;
+        let out = answer.data();
+        if i > 0 {
+            out.push(b',');
+        }
+        write(out, some);
+    }
+    answer.data().push(b']');
+    Ok(())
 }
 
 fn vector_sample(out: &mut Vec<u8>, at: TimestampMs, sample: &VectorSample) {
@@ -129,20 +160,31 @@ fn vector_sample(out: &mut Vec<u8>, at: TimestampMs, sample: &VectorSample) {
     out.push(b'}');
 }
 
-fn matrix_series(out: &mut Vec<u8>, points: &mut Points, series: &MatrixSeries) {
-    out.extend_from_slice(br#"{"metric":"#);
-    json::labels(out, &series.labels);
+fn matrix_series(
+    answer: &mut Answer,
+    budget: &Budget,
+    points: &mut Points,
+    series: &MatrixSeries,
+) -> Result<(), QueryError> {
+    answer.data().extend_from_slice(br#"{"metric":"#);
+    json::labels(answer.data(), &series.labels);
     if !series.floats.is_empty() {
-        out.extend_from_slice(br#","values":"#);
-        points.write(out, &series.floats);
+        answer.data().extend_from_slice(br#","values":"#);
+        pieces(answer, budget, &series.floats, |out, some| points.write(out, some))?;
     }
     if !series.histograms.is_empty() {
-        out.extend_from_slice(br#","histograms":"#);
-        json::array(out, &series.histograms, |out, (at, value)| {
-            histogram_point(out, TimestampMs(*at), value)
-        });
+        answer.data().extend_from_slice(br#","histograms":"#);
+        pieces(answer, budget, &series.histograms, |out, some| {
+            for (i, (at, value)) in some.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                histogram_point(out, TimestampMs(*at), value);
+            }
+        })?;
     }
-    out.push(b'}');
+    answer.data().push(b'}');
+    Ok(())
 }
 
 #[inline]
