@@ -9,7 +9,10 @@ use model::{
     Budget, Clock, CounterResetHint, FloatHistogram, LabelQuery, Labels, Matcher, QueryError, Queryable,
     STALE_NAN, Samples, SelectRequest, Series, SeriesSet, Span, TimestampMs,
 };
-use promql::{Answer, Engine, EngineOptions, EvalError, Features, ParserOptions, QueryOptions, pretty};
+use promql::{
+    Answer, Engine, EngineOptions, EvalError, Features, MatrixSeries, ParserOptions, QueryOptions, Value, VectorSample,
+    pretty,
+};
 use std::{
     sync::{
         Arc, LazyLock,
@@ -139,8 +142,20 @@ fn answer(engine: &Engine, text: &str, grid: u8) -> Result<Answer, EvalError> {
         engine.range(&*STORE, text, 1_200_000, 1_200_000 + 19 * step, step, &budget, options)
     };
     assert!(budget.bytes_peak() <= BYTES_MAX);
-    budget.take(BYTES_MAX).expect("all bytes were given back");
+    if let Ok(answer) = &result {
+        budget.give(bytes(&answer.value));
+        budget.take(BYTES_MAX).expect("only the answer holds bytes");
+    }
     result
+}
+
+/// What a value holds of its budget.
+fn bytes(value: &Value) -> u64 {
+    match value {
+        Value::Vector(samples) => samples.iter().map(VectorSample::bytes).sum(),
+        Value::Matrix(series) => series.iter().map(MatrixSeries::bytes).sum(),
+        _ => 0,
+    }
 }
 
 /// What an answer shows, but for annotations, which name places in the text.
