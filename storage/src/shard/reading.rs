@@ -35,13 +35,22 @@ impl Part<'_> {
     }
 }
 
+/// How many rows of a chunk lie in a range, if they lie evenly.
+fn rows_within(chunk: &ChunkRef, start: TimestampMs, end: TimestampMs) -> u64 {
+    let (first, last) = (chunk.first.0, chunk.last.0);
+    let all = i128::from(last) - i128::from(first) + 1;
+    let within = i128::from(last.min(end.0)) - i128::from(first.max(start.0)) + 1;
+    let rows = i128::from(chunk.rows) * within.max(0) / all.max(1) + 2;
+    u64::try_from(rows).unwrap_or(0).min(u64::from(chunk.rows))
+}
+
 /// What the series of a source share.
 struct Shared<'a> {
     source: &'a Source,
     parts: Vec<Part<'a>>,
     /// Rows of open windows in the range.
     rows: Vec<&'a OpenRow>,
-    /// Samples that a series may have.
+    /// About as many samples as a series has.
     room: u64,
 }
 
@@ -57,7 +66,8 @@ impl<'a> Shared<'a> {
             .collect();
         let rows: Vec<&OpenRow> =
             source.windows.iter().flat_map(|window| window.between(start, end)).collect();
-        let room = parts.iter().map(|part| u64::from(part.chunk.rows)).sum::<u64>() + rows.len() as u64;
+        let room =
+            parts.iter().map(|part| rows_within(part.chunk, start, end)).sum::<u64>() + rows.len() as u64;
         Shared { source, parts, rows, room }
     }
 
@@ -78,12 +88,22 @@ pub(crate) struct Reading<'a> {
     end: TimestampMs,
     sources: HashMap<u32, Option<Shared<'a>>>,
     column: Column,
+    /// A whole column of floats, where only a part of it is wanted.
+    floats: Vec<f64>,
     held: usize,
 }
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(view: &'a ViewInner, start: TimestampMs, end: TimestampMs) -> Reading<'a> {
-        Reading { view, start, end, sources: HashMap::new(), column: Column::default(), held: 0 }
+        Reading {
+            view,
+            start,
+            end,
+            sources: HashMap::new(),
+            column: Column::default(),
+            floats: Vec::new(),
+            held: 0,
+        }
     }
 
     /// Another of the same view and range.
@@ -97,7 +117,7 @@ impl<'a> Reading<'a> {
             self.sources.values_mut().flatten().flat_map(|shared| &mut shared.parts).for_each(Part::let_go);
             self.held = 0;
         }
-        let Reading { view, start, end, sources, column, held } = self;
+        let Reading { view, start, end, sources, column, floats, held } = self;
         let view: &'a ViewInner = view;
         let shared = sources.entry(found.source).or_insert_with(|| {
             let source = view.sources.get(found.source as usize).and_then(Option::as_deref);
@@ -112,7 +132,8 @@ impl<'a> Reading<'a> {
             floats: Vec::with_capacity(room),
             ..Samples::default()
         };
-        let result = fill(view, shared, found, (*start, *end), column, held, &mut samples);
+        let scratch = Scratch { column, floats, held };
+        let result = fill(view, shared, found, (*start, *end), scratch, &mut samples);
         let needed = samples.bytes();
         if needed > taken {
             if let Err(error) = budget.take(needed - taken) {
@@ -132,13 +153,19 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Buffers that are used again.
+struct Scratch<'s> {
+    column: &'s mut Column,
+    floats: &'s mut Vec<f64>,
+    held: &'s mut usize,
+}
+
 fn fill(
     view: &ViewInner,
     shared: &mut Shared<'_>,
     found: &Found,
     (start, end): (TimestampMs, TimestampMs),
-    column: &mut Column,
-    held: &mut usize,
+    Scratch { column, floats, held }: Scratch<'_>,
     samples: &mut Samples,
 ) -> Result<(), ReadError> {
     let mut ascends = true;
@@ -165,10 +192,14 @@ fn fill(
         };
         let before = samples.timestamps.len();
         let (timestamps, range) = (&opened.head.timestamps, opened.range.clone());
-        let is_full = group.full_column(at % GROUP, timestamps.len(), &mut samples.floats);
+        let whole = range.len() == timestamps.len();
+        floats.clear();
+        let into = if whole { &mut samples.floats } else { &mut *floats };
+        let is_full = group.full_column(at % GROUP, timestamps.len(), into);
         if is_full.map_err(|cause| damaged(&chunk.name, cause))? {
-            samples.floats.truncate(before + range.end);
-            samples.floats.drain(before..before + range.start);
+            if !whole {
+                samples.floats.extend_from_slice(&floats[range.clone()]);
+            }
             samples.timestamps.extend_from_slice(&timestamps[range]);
         } else {
             let read = group.column(at % GROUP, timestamps.len(), column);
