@@ -17,7 +17,7 @@ impl Default for Tuning {
     /// Production's.
     fn default() -> Self {
         Tuning {
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 16 << 20,
             checkpoint_interval: Duration::from_secs(15 * 60),
             entries_kept: raft::RaftOptions::default().entries_kept,
         }

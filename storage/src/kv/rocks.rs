@@ -140,6 +140,7 @@ impl RocksEngine {
         if db.cf_handle(RETIRED_FAMILY).is_some() {
             db.drop_cf(RETIRED_FAMILY).map_err(of_rocks)?;
         }
+        remove_old_notes(dir)?;
         Ok(Arc::new(RocksKv {
             inner: Arc::new(Inner { db, views: Mutex::default(), closed: AtomicBool::new(false) }),
             ingest_options: Family::ALL.map(|family| self.family_options(family)),
@@ -578,6 +579,27 @@ fn remove_unfinished(dir: &Path) -> Result<(), KvError> {
         let entry = entry.map_err(failed)?;
         if entry.file_name().to_string_lossy().starts_with(INGEST_PREFIX) {
             fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what RocksDB writes down for people and never reads: logs of the first builds, and its settings at every
+/// start (32 KB) but for the last, which goes into copies. In a small store they were half of all bytes.
+fn remove_old_notes(dir: &Path) -> Result<(), KvError> {
+    let failed = |e: io::Error| of_io("clean store directory", dir, &e);
+    let names = fs::read_dir(dir).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let names = names.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let names: Vec<_> = names.iter().filter_map(|name| name.to_str()).collect();
+    let number = |name: &str| name.strip_prefix("OPTIONS-").and_then(|number| number.parse::<u64>().ok());
+    let last = names.iter().filter_map(|name| number(name)).max();
+    for name in names {
+        let old_settings = number(name).is_some_and(|number| Some(number) < last);
+        if old_settings || name == "LOG" || name.starts_with("LOG.old.") {
+            match fs::remove_file(dir.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+                _ => {} // RocksDB tidies up, too
+            }
         }
     }
     Ok(())

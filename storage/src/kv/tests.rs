@@ -144,6 +144,33 @@ fn a_crash_of_the_twin_keeps_a_prefix_of_the_batches() {
 }
 
 #[test]
+fn stores_of_the_first_builds_open_and_lose_only_what_nobody_reads() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("kv");
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let first = ["meta", "state", "series", "chunks", "bundles"];
+    let db = rocksdb::DB::open_cf(&options, &path, first).expect("opens");
+    db.put_cf(db.cf_handle("meta").expect("it is open"), "a", "1").expect("puts");
+    drop(db);
+    for _ in 0..3 {
+        let kv = RocksEngine::new(RocksOptions::default()).open_store(&path).expect("opens");
+        assert_eq!(get(&*kv, Family::Meta, "a").as_deref(), Some("1"));
+        kv.flush_sync().expect("flush");
+        kv.close();
+    }
+    let names = std::fs::read_dir(&path).expect("lists").map(|entry| entry.expect("lists").file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("OPTIONS")).count(), 1, "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("LOG")), "{names:?}");
+    let kv = RocksEngine::new(RocksOptions::default()).open_store(&path).expect("opens");
+    kv.checkpoint_to(&dir.path().join("copy")).expect("copies");
+    let copy = RocksEngine::new(RocksOptions::default()).open_store(&dir.path().join("copy"));
+    assert_eq!(get(&*copy.expect("opens"), Family::Meta, "a").as_deref(), Some("1"));
+}
+
+#[test]
 fn a_view_keeps_what_is_dropped_and_the_files_go_when_it_ends() {
     let (_dir, kv) = rocks();
     for i in 0..2000 {

@@ -189,7 +189,10 @@ fn scraping(args: &Args, bodies: &Bodies, server: &dyn Server) {
     row("scraping, resident bytes per series and process, above rest", format!("{:.0}", resident / series));
 }
 
-/// One request: `hosts` hosts of 100 series each, one sample of every series.
+/// Series of a host that is written, each a metric of its own.
+const SERIES_A_HOST: usize = 100;
+
+/// One request: `hosts` hosts, one sample of every series.
 fn request(first: usize, hosts: usize, timestamp: i64) -> Vec<u8> {
     let series = |host: usize, i: usize| -> WriteSeries {
         let labels = [
@@ -201,7 +204,7 @@ fn request(first: usize, hosts: usize, timestamp: i64) -> Vec<u8> {
         (labels, vec![(timestamp, value_at(host, i, timestamp / 1000))])
     };
     let all: Vec<_> =
-        (first..first + hosts).flat_map(|host| (0..100).map(move |i| series(host, i))).collect();
+        (first..first + hosts).flat_map(|host| (0..SERIES_A_HOST).map(move |i| series(host, i))).collect();
     encode_write(&all)
 }
 
@@ -210,7 +213,7 @@ const WRITERS: usize = 4;
 
 /// Writes everything; every request again until it is acknowledged.
 fn write(args: &Args, server: &dyn Server, start: i64) -> u64 {
-    let (hosts, nodes) = (args.write_series / 100, server.clients());
+    let (hosts, nodes) = (args.write_series / SERIES_A_HOST, server.clients());
     thread::scope(|scope| {
         let writers = (0..WRITERS).map(|writer| {
             let node = nodes[writer % nodes.len()].clone();
@@ -225,7 +228,7 @@ fn write(args: &Args, server: &dyn Server, start: i64) -> u64 {
                             let answer = node.post("/api/v1/write", &WRITE_HEADERS, &body)?;
                             if answer.status == 204 { Ok(()) } else { Err(format!("{answer:?}")) }
                         });
-                        acknowledged += count as u64 * 100;
+                        acknowledged += (count * SERIES_A_HOST) as u64;
                     }
                 }
                 acknowledged
@@ -266,9 +269,12 @@ fn writing(args: &Args, server: &mut dyn Server) -> anyhow::Result<()> {
     row("kill -9 of all, seconds until all are ready", format!("{:.2}", crashed.elapsed().as_secs_f64()));
     let (range, end) =
         (args.write_steps * 15 + 1, (start + args.write_steps as i64 * 15_000) as f64 / 1000.0);
-    let query = format!("sum(count_over_time({{job=\"bench\"}}[{range}s]))");
-    let found = server.clients()[0].query(&query, Some(end)).map_err(anyhow::Error::msg)?;
-    let found = found.first().and_then(|f| f["value"][1].as_str()?.parse::<f64>().ok()).unwrap_or(0.0);
+    let mut found = 0.0;
+    for i in 0..SERIES_A_HOST {
+        let query = format!("sum(count_over_time(written_{i}{{job=\"bench\"}}[{range}s]))");
+        let answer = server.clients()[0].query(&query, Some(end)).map_err(anyhow::Error::msg)?;
+        found += answer.first().and_then(|f| f["value"][1].as_str()?.parse::<f64>().ok()).unwrap_or(0.0);
+    }
     row("of the acknowledged samples, missing afterwards", format!("{:.0}", samples - found));
     querying(args, server, end)?;
     on_disk("after a stop", server, samples);
