@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How often a node does what is done rarely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Bytes of log after which a shard's checkpoint is proposed.
+    /// Bytes of log after which a shard's checkpoint is proposed: what it replays after a crash, and holds sealed in
+    /// memory, at most.
     pub checkpoint_bytes: u64,
     /// Time after which a checkpoint is proposed if anything was written.
     pub checkpoint_interval: Duration,
