@@ -40,10 +40,18 @@ pub trait Spawner: Send + Sync + Debug {
     /// Starts a task; `name` shows up in logs.
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>);
 
+    /// Makes of a task one that the process cannot do without: should it panic, production ends the process, because
+    /// a node that has lost a part without a word is worse than one that is gone and replaced by the others.
+    fn vital(&self, name: &'static str, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        let _ = name;
+        task
+    }
+
     /// Runs work that blocks (disk, long computation) outside the async threads and waits for it.
     fn blocking(&self, name: &'static str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
 
-    /// Starts a thread that lives until `work` returns; a simulator may refuse and the caller then works inline.
+    /// Starts a thread that lives until `work` returns, and is vital, as [`Spawner::vital`] says; a simulator may refuse
+    /// and the caller then works inline.
     ///
     /// # Errors
     /// If the system gives no thread.

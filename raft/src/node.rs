@@ -227,7 +227,9 @@ impl RaftNode {
             }
         };
         let us = watch::Sender::new(us);
-        let peers = Peers::new(ports.net.clone(), ports.clock.clone(), us.subscribe(), runtime.clone());
+        let spawner = ports.spawner.clone();
+        let peers =
+            Peers::new(ports.net.clone(), ports.clock.clone(), us.subscribe(), runtime.clone(), spawner);
         let (driver, events) = mpsc::channel(DRIVER_QUEUE_MAX);
         let snapshots = Snapshots::new(peers.clone(), options.snapshot_bytes_per_second, stopped.clone());
         let inner = Arc::new_cyclic(|inner: &std::sync::Weak<Inner>| {
@@ -254,8 +256,10 @@ impl RaftNode {
             });
         }
         let seed = inner.ports.rng.next_u64();
-        runtime.spawn(drive(inner.clone(), Driver::new(options.timing, seed), events, stopped.clone()));
-        runtime.spawn(upkeep(inner.clone(), stopped));
+        let spawner = inner.ports.spawner.clone();
+        let driving = drive(inner.clone(), Driver::new(options.timing, seed), events, stopped.clone());
+        runtime.spawn(spawner.vital("drive", Box::pin(driving)));
+        runtime.spawn(spawner.vital("upkeep", Box::pin(upkeep(inner.clone(), stopped))));
         Ok(RaftNode(inner))
     }
 
@@ -375,7 +379,8 @@ impl RaftNode {
             .map_err(|error| failed(error.to_string()))?;
         let group = Arc::new(Group::new(shard, raft, state, applied, voted));
         self.0.groups.write().unwrap_or_else(PoisonError::into_inner).insert(shard, group.clone());
-        self.0.runtime.spawn(watch_group(us, group, self.0.driver.clone()));
+        let watching = watch_group(us, group, self.0.driver.clone());
+        self.0.runtime.spawn(self.0.ports.spawner.vital("watch group", Box::pin(watching)));
         Ok(())
     }
 

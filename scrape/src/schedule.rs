@@ -22,8 +22,10 @@ pub enum MissedReason {
     NoLeader,
     /// The scrape before was still under way.
     Overrun,
-    /// The node did not run: it was stopped, or had too much to do.
+    /// The node did not run: it was stopped, or had too much to do. Or time itself was set forward.
     Stalled,
+    /// The scraper panicked over what the target said.
+    Panic,
 }
 
 impl MissedReason {
@@ -34,6 +36,7 @@ impl MissedReason {
             MissedReason::NoLeader => "no leader",
             MissedReason::Overrun => "previous scrape still running",
             MissedReason::Stalled => "node stalled",
+            MissedReason::Panic => "scraper panicked",
         }
     }
 }

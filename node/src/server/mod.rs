@@ -260,8 +260,10 @@ impl Node {
         Ok(())
     }
 
+    /// Starts a task that this node cannot do without.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.ports.spawner.spawn(name, Box::pin(task));
+        let spawner = &self.ports.spawner;
+        spawner.spawn(name, spawner.vital(name, Box::pin(task)));
     }
 
     /// Finishes duties, hands leaderships over, checkpoints and closes.
@@ -455,11 +457,12 @@ pub async fn serve(
                     break Ok(());
                 }
                 let configuration = configuration.clone();
-                node.spawn("reload", async move {
+                let reload = async move {
                     if let Err(error) = api::ports::ConfigSource::reload(&*configuration).await {
                         tracing::error!(%error, "reload refused; the configuration in force stays");
                     }
-                });
+                };
+                node.ports.spawner.spawn("reload", Box::pin(reload));
             }
         }
     };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::time::{ClockSample, Offsets, read_pong};
 use bytes::{Bytes, BytesMut};
-use model::{Clock, Net, NodeId, ShardId};
+use model::{Clock, Net, NodeId, ShardId, Spawner};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -77,6 +77,7 @@ struct Shared {
     us: watch::Receiver<PeerName>,
     links: Mutex<BTreeMap<NodeId, Link>>,
     runtime: Handle,
+    spawner: Arc<dyn Spawner>,
 }
 
 /// The peers of this node, by id.
@@ -96,8 +97,9 @@ impl Peers {
         clock: Arc<dyn Clock>,
         us: watch::Receiver<PeerName>,
         runtime: Handle,
+        spawner: Arc<dyn Spawner>,
     ) -> Peers {
-        Peers(Arc::new(Shared { net, clock, us, links: Mutex::default(), runtime }))
+        Peers(Arc::new(Shared { net, clock, us, links: Mutex::default(), runtime, spawner }))
     }
 
     fn with_links<T>(&self, work: impl FnOnce(&mut BTreeMap<NodeId, Link>) -> T) -> T {
@@ -147,7 +149,8 @@ impl Peers {
             clock: self.0.clock.clone(),
             us: self.0.us.clone(),
         };
-        let task = self.0.runtime.spawn(keeper.run()).abort_handle();
+        let keeping = self.0.spawner.vital("link", Box::pin(keeper.run()));
+        let task = self.0.runtime.spawn(keeping).abort_handle();
         Link { address, queue, state, task }
     }
 

@@ -77,6 +77,11 @@ impl Job {
         self.gone.send_replace(true);
     }
 
+    /// Whether nobody wants its outcomes any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        *self.gone.borrow()
+    }
+
     /// The timestamp of its newest row.
     pub(super) fn last_timestamp(&self) -> Option<TimestampMs> {
         lock(&self.memory).last_timestamp
@@ -90,7 +95,7 @@ impl Job {
         lock(&self.memory).cache.metadata()
     }
 
-    /// Scrapes for a slot; `None` if nobody wants the outcome any more.
+    /// Scrapes for a slot; `None` if nobody wants the outcome any more, or reading the body panicked.
     pub(super) async fn scrape(self: Arc<Self>, slot: TimestampMs, term: Term) -> Option<Outcome> {
         let mut gone = self.gone.subscribe();
         let begun = self.ports.clock.now();

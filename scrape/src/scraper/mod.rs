@@ -16,12 +16,14 @@ mod status;
 pub use outcome::{Outcome, ScraperOutput};
 pub use status::{Health, TargetStatus};
 
-use crate::schedule::{Assignment, Schedule, ScheduleEffect, ScheduleEvent};
+use crate::schedule::{Assignment, MissedReason, MissedSlots, Schedule, ScheduleEffect, ScheduleEvent};
 use crate::series::MetricMetadata;
 use crate::target::Target;
+use futures::FutureExt;
 use job::Job;
 use model::{Clock, DurationMs, Fs, Net, SourceKey, Spawner, Term, TimestampMs};
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -122,7 +124,8 @@ impl Scraper {
             outputs,
             ended,
         };
-        ports.spawner.spawn("scraper", Box::pin(run.run(ends)));
+        let running = ports.spawner.vital("scraper", Box::pin(run.run(ends)));
+        ports.spawner.spawn("scraper", running);
         (Scraper { shared }, receiver)
     }
 
@@ -239,10 +242,23 @@ impl Run {
         let task = async move {
             let source = job.target.source.clone();
             let permit = permits.acquire_owned().await;
-            let outcome = job.scrape(slot, term).await;
+            // What a target says must not end the process: the next leader would scrape it, too.
+            let scraping = AssertUnwindSafe(job.clone().scrape(slot, term)).catch_unwind();
+            let outcome = scraping.await.unwrap_or(None);
             drop(permit);
-            if let Some(outcome) = outcome {
-                let _ = outputs.send(ScraperOutput::Outcome(Box::new(outcome))).await;
+            let output = match outcome {
+                Some(outcome) => Some(ScraperOutput::Outcome(Box::new(outcome))),
+                None if job.is_given_up() => None,
+                None => Some(ScraperOutput::Missed(MissedSlots {
+                    source: source.clone(),
+                    from: slot,
+                    to: slot,
+                    slots: 1,
+                    reason: MissedReason::Panic,
+                })),
+            };
+            if let Some(output) = output {
+                let _ = outputs.send(output).await;
             }
             let _ = ended.send(source).await;
         };

@@ -422,3 +422,16 @@ async fn a_token_is_read_from_its_file_without_the_white_space_around_it() {
     let mut running = start_with(ports, &["a:1"], |c| c.authorization = Some(auth));
     assert_eq!(running.next().await.last_error, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_that_panics_is_a_missed_slot_and_the_next_slot_is_tried() {
+    let broken = Arc::new(|_| -> model::BoxFuture<'static, ()> { panic!("on purpose") });
+    let mut running = start(&TestNet::new([("a:1", broken)]), &["a:1"], |_| {});
+    let mut missed = async || match running.outputs.recv().await {
+        Some(ScraperOutput::Missed(missed)) => (missed.from, missed.to, missed.slots, missed.reason),
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (missed().await, missed().await);
+    assert_eq!(first, (first.0, first.0, 1, MissedReason::Panic));
+    assert_eq!(second.0, first.0.plus(DurationMs(10_000)));
+}
