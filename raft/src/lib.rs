@@ -2,6 +2,7 @@
 
 mod agreement;
 mod confirm;
+mod duty_time;
 mod engine;
 mod forming;
 mod gossip;
@@ -16,6 +17,7 @@ mod status;
 mod time;
 
 pub use agreement::{Addresses, Agreed, AgreementError, agree};
+pub use duty_time::{DutyTime, Jump};
 pub use engine::driver::{Driver, Effect, Event, Instant, Role, Timing};
 pub use engine::snapshot::SnapshotProgress;
 pub use forming::{
@@ -30,4 +32,4 @@ pub use peer::{
 };
 pub use read::ReadIndexError;
 pub use status::{GroupProgress, GroupRole, GroupStatus};
-pub use time::{ClockSample, ClusterTime};
+pub use time::{CLOCK_OFF_MS, ClockSample, ClusterTime};

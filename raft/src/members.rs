@@ -158,16 +158,17 @@ impl RaftNode {
         patience.map_err(|_| MemberError::Invalid(format!("node {to} lags behind in shard {}", group.shard)))
     }
 
-    /// Hands over whatever this node leads, each to the voter that has most and that leads least, all at once.
-    /// Yields the shards that are still led here.
-    pub async fn hand_over(&self, deadline: Duration) -> Vec<ShardId> {
+    /// Hands over whatever this node leads, each to the voter that has most and that leads least, all at once; to none
+    /// of `unfit`. Yields the shards that are still led here.
+    pub async fn hand_over(&self, unfit: &BTreeSet<NodeId>, deadline: Duration) -> Vec<ShardId> {
         let us = self.0.us.borrow().node;
         let mut given: std::collections::BTreeMap<NodeId, usize> = std::collections::BTreeMap::new();
         let mut moves = Vec::new();
         for shard in self.shards() {
             let (Ok(group), Some(status)) = (self.led(shard), self.status(shard)) else { continue };
             let matched = group.progress().matched;
-            let others = status.voters.iter().filter(|voter| Some(**voter) != us);
+            let fit = |voter: &&NodeId| Some(**voter) != us && !unfit.contains(voter);
+            let others = status.voters.iter().filter(fit);
             let best = others.max_by_key(|voter| {
                 let load = given.get(voter).copied().unwrap_or(0);
                 // A lag of an entry or two is made up while the transfer is prepared.

@@ -4,7 +4,10 @@ mod world;
 
 use bytes::Bytes;
 use model::{NodeId, ProposeError, Proposer, Term};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 use world::{A, B, Cluster};
 
 fn names(prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
@@ -146,8 +149,21 @@ async fn leadership_moves_where_it_is_wanted_without_losing_a_commit() {
 async fn a_stopping_node_hands_over_everything_it_leads() {
     let cluster = Cluster::start().await;
     let leader = cluster.leader(A).await;
-    assert_eq!(cluster.nodes[&leader].raft.hand_over(Duration::from_secs(2)).await, []);
+    assert_eq!(cluster.nodes[&leader].raft.hand_over(&BTreeSet::new(), Duration::from_secs(2)).await, []);
     assert_ne!(cluster.leader(A).await, leader);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_handed_over_to_a_node_that_is_not_fit() {
+    let cluster = Cluster::start().await;
+    let (leader, fit) = (cluster.leader(A).await, cluster.leader(A).await % 3 + 1);
+    let others: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
+    let kept = cluster.nodes[&leader].raft.hand_over(&others, Duration::from_secs(2)).await;
+    assert!(kept.contains(&A), "{kept:?}");
+    let unfit: BTreeSet<NodeId> = others.into_iter().filter(|node| *node != NodeId(fit)).collect();
+    assert_eq!(cluster.nodes[&leader].raft.hand_over(&unfit, Duration::from_secs(2)).await, []);
+    assert_eq!(cluster.leader(A).await, fit);
     cluster.stop().await;
 }
 

@@ -20,6 +20,8 @@ pub(crate) const NODE_INFO: u16 = CALL_KIND_MIN + 1;
 pub(crate) const TARGETS: u16 = CALL_KIND_MIN + 2;
 /// The metadata a node has of its targets.
 pub(crate) const METADATA: u16 = CALL_KIND_MIN + 3;
+/// Duty time, if the node knows it.
+pub(crate) const CLOCK: u16 = CALL_KIND_MIN + 4;
 
 /// How long another node may take to tell its state.
 pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(1);
@@ -105,6 +107,10 @@ pub(crate) fn register(node: &Arc<Node>) {
             let (shard, command) = decode_propose(body)?;
             Ok(encode_proposed(&node.propose_here(shard, None, command).await))
         }),
+    );
+    raft.register(
+        CLOCK,
+        handler(&weak, |node, _| async move { Ok(encode(&node.duty_clock.known().map(|time| time.0))) }),
     );
     raft.register(NODE_INFO, handler(&weak, |node, _| async move { Ok(encode(&cluster::info_of(&node))) }));
     raft.register(

@@ -1,16 +1,16 @@
 //! A clock that is off: a node that differs by more than a second from cluster time warns; one that differs by more
-//! than five gives its leaderships up, because its scrapes would carry wrong timestamps.
+//! than five gives its leaderships up. Its scrapes go by [duty time](super::duty_clock), so this is a precaution.
 
 use super::Node;
-use std::{sync::Arc, time::Duration};
+use model::NodeId;
+use raft::CLOCK_OFF_MS;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Beyond this the node warns, milliseconds.
 const WARN_MS: u64 = 1_000;
-/// Beyond this it does not lead, milliseconds.
-const LEAD_MS_MAX: u64 = 5_000;
 /// Patience with a handover.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -19,7 +19,7 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut warned = false;
     loop {
         sleep(LOOK_INTERVAL).await;
-        let Some(off) = node.raft.cluster_time().deviation_ms(node.id()) else { continue };
+        let Some(off) = node.clock_off_ms(node.id()) else { continue };
         let seconds = off as f64 / 1000.0;
         if off.unsigned_abs() <= WARN_MS {
             warned = false;
@@ -29,7 +29,7 @@ pub(super) async fn run(node: Arc<Node>) {
             warned = true;
             tracing::warn!(seconds, "this node's clock is off; check its time synchronisation");
         }
-        if off.unsigned_abs() > LEAD_MS_MAX {
+        if off.unsigned_abs() > CLOCK_OFF_MS {
             let led: Vec<_> = node
                 .raft
                 .shards()
@@ -38,8 +38,14 @@ pub(super) async fn run(node: Arc<Node>) {
                 .collect();
             if !led.is_empty() {
                 tracing::error!(seconds, shards = ?led, "this node's clock is too far off to lead: handing over");
-                node.raft.hand_over(HAND_OVER_PATIENCE).await;
+                node.raft.hand_over(&off_nodes(&node), HAND_OVER_PATIENCE).await;
             }
         }
     }
+}
+
+/// Nodes whose clocks are too far off to lead.
+pub(super) fn off_nodes(node: &Node) -> BTreeSet<NodeId> {
+    let is_off = |id: &NodeId| node.clock_off_ms(*id).is_some_and(|off| off.unsigned_abs() > CLOCK_OFF_MS);
+    node.raft.cluster_time().offsets_ms.into_keys().filter(is_off).collect()
 }

@@ -117,7 +117,6 @@ impl NodeCluster {
 
     fn nodes(&self, state: &MetaState, infos: &BTreeMap<NodeId, NodeInfo>) -> Vec<NodeStatus> {
         let silence = self.node.raft.silence();
-        let time = self.node.raft.cluster_time();
         let now = self.node.ports.clock.now();
         let listed = state
             .nodes
@@ -141,7 +140,7 @@ impl NodeCluster {
                     version: infos
                         .get(id)
                         .map_or_else(|| record.version.clone(), |info| info.version.clone()),
-                    clock_offset_seconds: time.deviation_ms(*id).map(|ms| ms as f64 / 1000.0),
+                    clock_offset_seconds: self.node.clock_off_ms(*id).map(|ms| ms as f64 / 1000.0),
                 }
             })
             .collect()

@@ -6,15 +6,22 @@
 //! ```
 //!
 //! Invariants: everything proposed here carries the term in which the duty began, so nothing of a deposed leader
-//! enters; one segment of a shard is under way at a time, so a source's slots are applied in order; a segment whose
+//! enters; times are duty time, which no wall clock moves; one segment of a shard is under way at a time, so a source's slots are applied in order; a segment whose
 //! outcome is not known is not proposed again: its slots are recorded as missed, unless they were applied.
 
+mod batch;
+mod missed;
+
 use super::Node;
+use batch::Batch;
 use bytes::Bytes;
-use model::{ConfigVersion, DurationMs, ProposeError, Row, RowKind, ShardId, SourceKey, Term, TimestampMs};
+use missed::{Missed, Range};
+use model::{
+    Clock, ConfigVersion, DurationMs, ProposeError, Row, RowKind, ShardId, SourceKey, Term, TimestampMs,
+};
 use scrape::{Scraper, ScraperOptions, ScraperOutput, ScraperPorts, schedule::Assignment, target::Target};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -32,10 +39,6 @@ use tokio::{
 const BATCH_SHARE: u32 = 10;
 const BATCH_AGE_MIN: Duration = Duration::from_millis(100);
 const BATCH_AGE_MAX: Duration = Duration::from_millis(500);
-/// A segment is proposed before its time when about so many samples wait.
-const BATCH_SAMPLES_MAX: usize = 100_000;
-/// Rows that wait at most while entries cannot be committed; the oldest become missed slots.
-const WAITING_ROWS_MAX: usize = 4_096;
 /// Between looks at settings, checkpoints and retention.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at retention.
@@ -46,6 +49,8 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Commands that are proposed together.
 const COMMANDS_MAX: usize = 64;
+/// Between two complaints that duties cannot begin.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Tells duties to finish, and waits until they have.
 #[derive(Debug)]
@@ -115,46 +120,8 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
     }
 }
 
-/// Slots to be recorded as missed.
-type Missed = Vec<(Arc<SourceKey>, MissedSlots)>;
-
-/// Whether a row's slot comes before missed slots of its source.
-fn is_before(row: &Row, slots: &MissedSlots) -> bool {
-    matches!(row.kind, RowKind::Whole { slot } if slot < slots.from)
-}
-
-/// Whether a row's slot comes after the first of missed slots of its source.
-fn is_behind(row: &Row, slots: &MissedSlots) -> bool {
-    matches!(row.kind, RowKind::Whole { slot } if slot > slots.from)
-}
-
-/// Rows on their way into the log.
-#[derive(Debug, Default)]
-struct Batch {
-    rows: VecDeque<Row>,
-    samples: usize,
-    /// When the oldest came, monotonic.
-    since: Option<Duration>,
-}
-
-impl Batch {
-    fn push(&mut self, now: Duration, rows: Vec<Row>) {
-        self.samples += rows.iter().map(|row| row.cells.len()).sum::<usize>();
-        self.since.get_or_insert(now);
-        self.rows.extend(rows);
-    }
-
-    /// When it is to be proposed: at the next multiple of `age` on the monotonic clock, so that the shards led here
-    /// propose at once and share messages and syncs.
-    fn due(&self, age: Duration) -> Option<Duration> {
-        let since = self.since?;
-        if self.samples >= BATCH_SAMPLES_MAX {
-            return Some(since);
-        }
-        let ticks = since.as_nanos() / age.as_nanos() + 1;
-        Some(Duration::from_nanos(u64::try_from(ticks * age.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
+/// The targets that a leader scrapes, by source.
+type Targets = BTreeMap<Arc<SourceKey>, Arc<Target>>;
 
 /// What became of a proposed segment.
 struct Settled {
@@ -172,11 +139,15 @@ struct Duties {
 impl Duties {
     /// Until this node no longer leads (then it is dropped), or has drained.
     async fn perform(&self) {
-        let busy = Busy::new(&self.node.draining.busy);
         self.wait_for_meta().await;
+        self.wait_for_time().await;
+        let busy = Busy::new(&self.node.draining.busy);
+        if self.node.draining.is_draining() {
+            return;
+        }
         let ports = &self.node.ports;
         let scraper_ports = ScraperPorts {
-            clock: ports.clock.clone(),
+            clock: self.node.duty_clock.clone(),
             net: ports.net.clone(),
             fs: ports.fs.clone(),
             spawner: ports.spawner.clone(),
@@ -185,31 +156,33 @@ impl Duties {
         let scraper = Arc::new(scraper);
         self.node.set_scraper(self.shard, Some(scraper.clone()));
         let mut plan = self.node.plan.subscribe();
-        let mut targets = self.take_targets(&scraper, &mut plan).await;
+        let (mut followed, mut targets) = self.take_targets(&scraper, &mut plan).await;
         let mut age = batch_age(&targets);
         let mut draining = self.node.draining.draining.subscribe();
         let mut drained = false;
         let mut batch = Batch::default();
         let mut encoder = RowEncoder::new();
-        let mut missed = Missed::new();
+        let mut missed = Missed::default();
         let mut upkeep = Upkeep::new(ports.clock.monotonic());
         let (settle, mut settled) = mpsc::channel::<Settled>(1);
         let mut under_way = false;
         loop {
             let now = ports.clock.monotonic();
-            if !under_way && !missed.is_empty() {
-                // Only those that no waiting row of their source precedes; the others come after it.
-                let waits = |(source, slots): &(Arc<SourceKey>, MissedSlots)| {
-                    batch.rows.iter().any(|row| row.source == *source && is_before(row, slots))
-                };
-                let (later, ready) = std::mem::take(&mut missed).into_iter().partition(waits);
-                missed = later;
-                missed.extend(self.record_missed(ready).await);
+            while !under_way {
+                let ready = missed.take_ready(batch.rows());
+                if ready.is_empty() {
+                    break;
+                }
+                let left = self.record_missed(ready).await;
+                if !left.is_empty() {
+                    missed.extend(left);
+                    break;
+                }
             }
             if !under_way && batch.due(age).is_some_and(|due| due <= now || drained) {
-                under_way = self.propose(&mut batch, &mut missed, &mut encoder, &settle);
+                under_way = self.propose(&mut batch, &mut missed, &targets, &mut encoder, &settle);
             }
-            if drained && !under_way && batch.rows.is_empty() && missed.is_empty() {
+            if drained && !under_way && batch.is_empty() && missed.is_empty() {
                 drop(busy);
                 return std::future::pending().await; // the leadership is handed over now
             }
@@ -220,20 +193,20 @@ impl Duties {
                     Some(ScraperOutput::Outcome(outcome)) if !targets.contains_key(&outcome.source) => {}
                     Some(ScraperOutput::Outcome(outcome)) => {
                         batch.push(now, outcome.rows);
-                        self.shed(&mut batch, &mut missed);
+                        shed(&mut batch, &mut missed, &targets);
                     }
-                    Some(ScraperOutput::Missed(slots)) => missed.push(self.missed_slots(&slots, &targets)),
+                    Some(ScraperOutput::Missed(slots)) => missed.push(missed_slots(&slots, &targets)),
                     None => drained = true,
                 },
                 Some(done) = settled.recv() => {
                     under_way = false;
-                    self.settle(done, &mut batch, &mut missed).await;
+                    self.settle(done, &mut batch, &mut missed, &targets).await;
                 }
                 changed = plan.changed() => if changed.is_ok() {
-                    targets = self.take_targets(&scraper, &mut plan).await;
+                    (followed, targets) = self.take_targets(&scraper, &mut plan).await;
                     age = batch_age(&targets);
                     // A source that has ended does not live again by a row that waited.
-                    batch.rows.retain(|row| targets.contains_key(&row.source));
+                    batch.retain(|row| targets.contains_key(&row.source));
                 },
                 () = wait_until(&mut draining), if !drained => {
                     scraper.drain();
@@ -241,7 +214,7 @@ impl Duties {
                     while let Some(output) = outputs.recv().await {
                         match output {
                             ScraperOutput::Outcome(outcome) => batch.push(now, outcome.rows),
-                            ScraperOutput::Missed(slots) => missed.push(self.missed_slots(&slots, &targets)),
+                            ScraperOutput::Missed(slots) => missed.push(missed_slots(&slots, &targets)),
                         }
                     }
                     drained = true;
@@ -249,7 +222,7 @@ impl Duties {
                 () = sleep(patience) => {}
             }
             if ports.clock.monotonic() >= upkeep.next {
-                self.keep_up(&mut upkeep).await;
+                self.keep_up(&mut upkeep, &followed, &targets).await;
             }
         }
     }
@@ -274,15 +247,27 @@ impl Duties {
         let _never_closed = plan.wait_for(|plan| plan.version >= version).await.is_ok();
     }
 
+    /// Waits until this node knows the time: a leader with a wrong clock would take slots for ever that have not
+    /// come yet.
+    async fn wait_for_time(&self) {
+        while timeout(COMPLAINT_INTERVAL, self.node.duty_clock.wait_known()).await.is_err() {
+            tracing::error!(
+                shard = %self.shard,
+                "duties wait for the time: no majority of the nodes' clocks agrees, and no node that is heard knows \
+                 better; check their time synchronisation"
+            );
+        }
+    }
+
     /// Gives the scraper its targets, ends sources whose target is gone, and puts the configuration's settings into
-    /// the shard. Yields the targets by source.
+    /// the shard. Yields the plan that it follows, and its targets by source.
     async fn take_targets(
         &self,
         scraper: &Scraper,
         plan: &mut watch::Receiver<Arc<super::TargetPlan>>,
-    ) -> BTreeMap<Arc<SourceKey>, Arc<Target>> {
+    ) -> (Arc<super::TargetPlan>, Targets) {
         let plan = plan.borrow_and_update().clone();
-        let targets: BTreeMap<_, _> =
+        let targets: Targets =
             plan.targets(self.shard).iter().map(|target| (target.source.clone(), target.clone())).collect();
         let assignments = targets.values().map(|target| Assignment {
             target: target.clone(),
@@ -291,10 +276,8 @@ impl Duties {
         });
         scraper.set_targets(assignments.collect());
         self.put_settings(&plan).await;
-        if plan.is_usable && plan.version > ConfigVersion(0) {
-            self.end_sources(&targets).await;
-        }
-        targets
+        self.end_sources(&plan, &targets).await;
+        (plan, targets)
     }
 
     async fn put_settings(&self, plan: &super::TargetPlan) {
@@ -309,16 +292,23 @@ impl Duties {
         self.command(DataCommand::Settings(settings)).await;
     }
 
-    async fn end_sources(&self, targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>) {
-        let gone =
-            self.replica.live_sources().into_iter().filter(|source| {
-                matches!(**source, SourceKey::Scrape { .. }) && !targets.contains_key(source)
-            });
-        let at = self.node.ports.clock.now();
-        let commands = gone
-            .map(|source| DataCommand::EndSource { term: Some(self.term), source, at })
-            .collect::<Vec<_>>();
-        self.commands(commands).await;
+    /// Ends the sources whose target is gone. One whose first row was still under way, or whose end found no room in
+    /// the log, is ended at the next look.
+    async fn end_sources(&self, plan: &super::TargetPlan, targets: &Targets) {
+        if !plan.is_usable || plan.version == ConfigVersion(0) {
+            return;
+        }
+        let at = self.node.duty_clock.now();
+        let end = |source| DataCommand::EndSource { term: Some(self.term), source, at };
+        let commands: Vec<_> = gone(self.replica.live_sources(), targets).map(end).collect();
+        // One first: where there is no room, or no majority, the others would fare no better.
+        let (first, others) = commands.split_at(commands.len().min(1));
+        for some in std::iter::once(first).chain(others.chunks(COMMANDS_MAX)) {
+            let ended = some.iter().map(|command| self.command(command.clone()));
+            if futures::future::join_all(ended).await.contains(&false) {
+                return;
+            }
+        }
     }
 
     /// Proposes what is due of the batch as one segment; whether anything was. A row waits while an earlier slot of
@@ -327,41 +317,34 @@ impl Duties {
         &self,
         batch: &mut Batch,
         missed: &mut Missed,
+        targets: &Targets,
         encoder: &mut RowEncoder,
         settle: &mpsc::Sender<Settled>,
     ) -> bool {
         model::point!("duty.outcome.begin");
-        let mut segment = SegmentBuilder::new(self.node.ports.clock.now(), Some(self.term));
+        let mut segment = SegmentBuilder::new(self.node.duty_clock.now(), Some(self.term));
         let bytes_max = self.node.command_bytes_max();
+        let since = batch.since().unwrap_or_default();
         let mut rows: Vec<Row> = Vec::new();
-        let mut held = VecDeque::new();
-        while let Some(row) = batch.rows.pop_front() {
-            if missed.iter().any(|(source, slots)| *source == row.source && is_behind(&row, slots)) {
-                held.push_back(row);
+        let mut held: Vec<Row> = Vec::new();
+        while let Some(row) = batch.pop() {
+            if missed.holds(&row) {
+                held.push(row);
                 continue;
             }
             match segment.push(encoder, &self.replica, &row, bytes_max) {
-                Ok(Pushed::At(_)) => {
-                    batch.samples -= row.cells.len().min(batch.samples);
-                    rows.push(row);
-                }
+                Ok(Pushed::At(_)) => rows.push(row),
                 Ok(Pushed::Full) => {
-                    batch.rows.push_front(row);
+                    held.push(row);
                     break;
                 }
                 Err(error) => {
-                    batch.samples -= row.cells.len().min(batch.samples);
                     tracing::warn!(shard = %self.shard, source = ?row.source, %error, "scrape left out");
-                    missed.extend(self.lost_slot(&row, "scrape too large for an entry of the log"));
+                    missed.extend(lost_slot(&row, targets, "scrape too large for an entry of the log"));
                 }
             }
         }
-        for row in held.into_iter().rev() {
-            batch.rows.push_front(row);
-        }
-        if batch.rows.is_empty() {
-            batch.since = None;
-        }
+        batch.put_back(since, held.into_iter());
         if rows.is_empty() {
             return false;
         }
@@ -376,7 +359,7 @@ impl Duties {
     }
 
     /// Looks at what became of a segment. What was certainly not applied comes back to the front of the batch.
-    async fn settle(&self, settled: Settled, batch: &mut Batch, missed: &mut Missed) {
+    async fn settle(&self, settled: Settled, batch: &mut Batch, missed: &mut Missed, targets: &Targets) {
         model::point!("duty.outcome.settled");
         let now = self.node.ports.clock.monotonic();
         let mut again = Vec::new();
@@ -399,54 +382,26 @@ impl Duties {
             }
             Err(ProposeError::Unknown { reason }) => {
                 tracing::warn!(shard = %self.shard, reason, "outcome of a segment unknown");
-                let lost = settled.rows.iter().filter_map(|row| self.lost_slot(row, "outcome unknown"));
+                let lost = settled.rows.iter().filter_map(|row| lost_slot(row, targets, "outcome unknown"));
                 missed.extend(lost);
             }
         }
-        if !again.is_empty() {
-            batch.samples += again.iter().map(|row| row.cells.len()).sum::<usize>();
-            batch.since = Some(now.saturating_sub(BATCH_AGE_MAX));
-            for row in again.into_iter().rev() {
-                batch.rows.push_front(row);
-            }
-        }
-        self.shed(batch, missed);
-    }
-
-    /// Keeps the batch within its bound: the oldest rows become missed slots.
-    fn shed(&self, batch: &mut Batch, missed: &mut Missed) {
-        while batch.rows.len() > WAITING_ROWS_MAX {
-            if let Some(row) = batch.rows.pop_front() {
-                batch.samples -= row.cells.len().min(batch.samples);
-                missed.extend(self.lost_slot(&row, "entries could not be committed"));
-            }
-        }
-    }
-
-    /// The slot of a whole row that will not be applied.
-    fn lost_slot(&self, row: &Row, reason: &str) -> Option<(Arc<SourceKey>, MissedSlots)> {
-        let RowKind::Whole { slot } = row.kind else { return None };
-        // One slot: whatever the interval, it counts once.
-        let interval = DurationMs(1);
-        Some((row.source.clone(), MissedSlots { from: slot, to: slot, interval, reason: reason.to_owned() }))
-    }
-
-    fn missed_slots(
-        &self,
-        slots: &scrape::schedule::MissedSlots,
-        targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>,
-    ) -> (Arc<SourceKey>, MissedSlots) {
-        let interval = targets.get(&slots.source).map_or(DurationMs(1), |target| target.interval);
-        let reason = slots.reason.as_str().to_owned();
-        (slots.source.clone(), MissedSlots { from: slots.from, to: slots.to, interval, reason })
+        batch.put_back(now.saturating_sub(BATCH_AGE_MAX), again.into_iter());
+        shed(batch, missed, targets);
     }
 
     /// Records missed slots; yields those of which no record is certain. A leader may be refused for a moment and
     /// lead on: a hole that nobody recorded would stay one.
-    async fn record_missed(&self, missed: Missed) -> Missed {
+    async fn record_missed(&self, missed: Vec<Range>) -> Vec<Range> {
         model::point!("duty.missed.begin");
-        let mut left = Missed::new();
-        for some in missed.chunks(COMMANDS_MAX) {
+        let mut left = Vec::new();
+        // One first: where there is no room, or no majority, the others would fare no better.
+        let (first, others) = missed.split_at(missed.len().min(1));
+        for some in std::iter::once(first).chain(others.chunks(COMMANDS_MAX)) {
+            if !left.is_empty() {
+                left.extend_from_slice(some);
+                continue;
+            }
             let commands = some.iter().map(|(source, slots)| {
                 let (source, slots) = (source.clone(), slots.clone());
                 self.command(DataCommand::Missed { term: Some(self.term), source, slots })
@@ -460,13 +415,6 @@ impl Duties {
             sleep(PAUSE).await;
         }
         left
-    }
-
-    /// Proposes commands side by side, in bounded numbers: their entries share round trips and syncs.
-    async fn commands(&self, commands: Vec<DataCommand>) {
-        for some in commands.chunks(COMMANDS_MAX) {
-            futures::future::join_all(some.iter().map(|command| self.command(command.clone()))).await;
-        }
     }
 
     /// Proposes one command in this term and reads the answer; logs what went wrong. Whether there was an answer: if
@@ -494,12 +442,12 @@ impl Duties {
         true
     }
 
-    /// Settings, checkpoints, retention.
-    async fn keep_up(&self, upkeep: &mut Upkeep) {
+    /// Settings, ends of sources, checkpoints, retention.
+    async fn keep_up(&self, upkeep: &mut Upkeep, plan: &super::TargetPlan, targets: &Targets) {
         let now = self.node.ports.clock.monotonic();
         upkeep.next = now + UPKEEP_INTERVAL;
-        let plan = self.node.plan.borrow().clone();
-        self.put_settings(&plan).await;
+        self.put_settings(plan).await;
+        self.end_sources(plan, targets).await;
         let shards = u64::from(self.node.meta.state().shards) + 1;
         let tuning = self.node.ports.tuning;
         let bytes_max = tuning.checkpoint_bytes.min(self.node.options.log_size / (4 * shards));
@@ -508,10 +456,11 @@ impl Duties {
         let anything = applied.is_some_and(|progress| progress.applied > progress.checkpointed);
         let old = now.saturating_sub(upkeep.checkpointed) >= tuning.checkpoint_interval && anything;
         if bytes >= bytes_max || old {
-            upkeep.checkpointed = now;
-            self.node.proposed.reset(self.shard);
             model::point!("duty.checkpoint");
-            self.command(DataCommand::Checkpoint { time: self.node.ports.clock.now() }).await;
+            if self.command(DataCommand::Checkpoint { time: self.node.duty_clock.now() }).await {
+                upkeep.checkpointed = now;
+                self.node.proposed.take_off(self.shard, bytes);
+            }
         }
         if now.saturating_sub(upkeep.retained) >= RETAIN_INTERVAL {
             upkeep.retained = now;
@@ -535,8 +484,44 @@ impl Duties {
     }
 }
 
+/// The scraped sources among `live` that have no target any more.
+fn gone(live: Vec<Arc<SourceKey>>, targets: &Targets) -> impl Iterator<Item = Arc<SourceKey>> {
+    let is_gone = |source: &Arc<SourceKey>| {
+        matches!(**source, SourceKey::Scrape { .. }) && !targets.contains_key(source)
+    };
+    live.into_iter().filter(is_gone)
+}
+
+/// The slot of a whole row that will not be applied.
+fn lost_slot(row: &Row, targets: &Targets, reason: &str) -> Option<Range> {
+    let RowKind::Whole { slot } = row.kind else { return None };
+    let interval = targets.get(&row.source).map_or(DurationMs(1), |target| target.interval);
+    Some((row.source.clone(), MissedSlots { from: slot, to: slot, interval, reason: reason.to_owned() }))
+}
+
+/// Slots that the schedule passed over.
+fn missed_slots(slots: &scrape::schedule::MissedSlots, targets: &Targets) -> Range {
+    // A target that is gone has no interval any more, but the range knows how many slots it is.
+    let span = slots.to.since(slots.from).0;
+    let interval = match targets.get(&slots.source) {
+        Some(target) => target.interval,
+        None => DurationMs(span.checked_div(slots.slots.saturating_sub(1)).unwrap_or(1).max(1)),
+    };
+    let reason = slots.reason.as_str().to_owned();
+    (slots.source.clone(), MissedSlots { from: slots.from, to: slots.to, interval, reason })
+}
+
+/// Keeps the batch within its bound: the oldest rows become missed slots.
+fn shed(batch: &mut Batch, missed: &mut Missed, targets: &Targets) {
+    while batch.is_over()
+        && let Some(row) = batch.pop()
+    {
+        missed.extend(lost_slot(&row, targets, "entries could not be committed"));
+    }
+}
+
 /// How long outcomes wait for others at most.
-fn batch_age(targets: &BTreeMap<Arc<SourceKey>, Arc<Target>>) -> Duration {
+fn batch_age(targets: &Targets) -> Duration {
     let shortest = targets.values().map(|target| target.interval.0).min().unwrap_or(0);
     (Duration::from_millis(shortest) / BATCH_SHARE).clamp(BATCH_AGE_MIN, BATCH_AGE_MAX)
 }
@@ -587,25 +572,4 @@ fn settings(node: &Node, plan: &super::TargetPlan) -> ShardSettings {
 pub(crate) fn jobs(plan: &super::TargetPlan) -> BTreeSet<String> {
     let configs = plan.config.iter().flat_map(|config| &config.scrape_configs);
     configs.map(|scrape| scrape.job_name.clone()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_of_all_shards_are_due_at_the_same_ticks() {
-        let age = Duration::from_millis(500);
-        let due = |since: u64| {
-            let batch = Batch { since: Some(Duration::from_millis(since)), ..Batch::default() };
-            batch.due(age).expect("something waits")
-        };
-        assert_eq!(due(10_001), Duration::from_millis(10_500));
-        assert_eq!(due(10_499), Duration::from_millis(10_500));
-        assert_eq!(due(10_500), Duration::from_millis(11_000));
-        assert_eq!(Batch::default().due(age), None);
-        let since = Some(Duration::from_millis(10_001));
-        let full = Batch { since, samples: BATCH_SAMPLES_MAX, ..Batch::default() };
-        assert_eq!(full.due(age), since);
-    }
 }

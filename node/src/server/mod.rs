@@ -14,6 +14,7 @@ mod clock;
 mod cluster;
 mod configuration;
 mod duties;
+mod duty_clock;
 mod gossip;
 mod health;
 mod join;
@@ -38,6 +39,7 @@ use anyhow::Context;
 use api::{Counters, Ports, ServerOptions};
 use configuration::Configuration;
 use duties::Draining;
+use duty_clock::DutyClock;
 use health::Health;
 use lifecycle::Lifecycle;
 use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, TimestampMs};
@@ -46,7 +48,7 @@ pub use probe::{Probe, ShardReport};
 use raft::{RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
 use scrape::Scraper;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
@@ -178,6 +180,8 @@ pub(crate) struct Node {
     /// What is scraped, from the configuration in force.
     pub(crate) plan: watch::Sender<Arc<TargetPlan>>,
     pub(crate) draining: Draining,
+    /// Time for duties; the wall clock of `ports` is for people.
+    pub(crate) duty_clock: Arc<DutyClock>,
     pub(crate) health: Health,
     pub(crate) proposed: propose::ProposedBytes,
     /// Set when the cluster says that this node's id was removed: the text for people.
@@ -237,7 +241,7 @@ impl Node {
     async fn start_shards(self: &Arc<Node>) -> anyhow::Result<()> {
         let mut meta = self.meta.watch();
         let state = meta.wait_for(|state| state.cluster_id.is_some()).await.context("meta stopped")?.clone();
-        let first: std::collections::BTreeSet<NodeId> =
+        let first: BTreeSet<NodeId> =
             state.nodes.iter().filter(|(_, node)| node.nonce == 0).map(|(id, _)| *id).collect();
         for shard in (1..=state.shards).map(ShardId) {
             let dir = self.options.data.join(format!("shard-{shard}"));
@@ -271,7 +275,7 @@ impl Node {
         model::point!("stop.begin");
         let _late = timeout(HAND_OVER_PATIENCE, self.draining.drain()).await;
         model::point!("stop.drained");
-        let kept = self.raft.hand_over(HAND_OVER_PATIENCE).await;
+        let kept = self.raft.hand_over(&clock::off_nodes(self), HAND_OVER_PATIENCE).await;
         if !kept.is_empty() && self.options.clustered {
             tracing::warn!(shards = ?kept, "leaderships could not be handed over");
         }
@@ -384,6 +388,7 @@ pub async fn serve(
         started: ports.clock.now(),
         plan: watch::Sender::new(Arc::new(TargetPlan::default())),
         draining: Draining::default(),
+        duty_clock: Arc::new(DutyClock::new(ports.clock.clone())),
         health: Health::new(ports.clock.clone()),
         proposed: propose::ProposedBytes::default(),
         unwelcome: watch::Sender::new(None),
@@ -499,6 +504,7 @@ async fn start(
     join::become_member(&node, standing).await?;
     let (id, name, cluster) = (node.id(), &node.options.node_name, &node.options.cluster_name);
     tracing::info!(node = %id, name, cluster_name = cluster, "member of the cluster");
+    node.spawn("duty clock", duty_clock::run(node.clone()));
     node.spawn("plan", plan::run(node.clone()));
     if node.options.clustered {
         node.spawn("gossip", gossip::run(node.clone()));

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Between two attempts while there is no leader.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -28,9 +28,10 @@ impl ProposedBytes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).copied().unwrap_or(0)
     }
 
-    /// A checkpoint was made.
-    pub(crate) fn reset(&self, shard: ShardId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, 0);
+    /// A checkpoint was made of the first `bytes`.
+    pub(crate) fn take_off(&self, shard: ShardId, bytes: u64) {
+        let mut proposed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        proposed.entry(shard).and_modify(|since| *since = since.saturating_sub(bytes));
     }
 }
 
@@ -70,7 +71,11 @@ impl Node {
             let leader = self.raft.status(shard).and_then(|status| status.leader);
             let outcome = match leader {
                 None => Err(ProposeError::Refused { reason: "no leader is known".to_owned(), leader: None }),
-                Some(leader) if leader == self.id() => self.propose_here(shard, None, command.clone()).await,
+                Some(leader) if leader == self.id() => {
+                    let proposed = timeout(left, self.propose_here(shard, None, command.clone())).await;
+                    let late = |_| ProposeError::Unknown { reason: "no outcome in time".to_owned() };
+                    proposed.map_err(late).and_then(|outcome| outcome)
+                }
                 Some(leader) => self.propose_there(leader, shard, &command, left).await,
             };
             let reason = match outcome {

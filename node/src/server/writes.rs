@@ -130,7 +130,7 @@ impl Writes {
             {
                 let encoder = self.encoder(shard);
                 let mut encoder = lock(&encoder);
-                let new = || (SegmentBuilder::new(self.node.ports.clock.now(), None), Vec::new());
+                let new = || (SegmentBuilder::new(self.node.cluster_now(), None), Vec::new());
                 for row in rows.drain(..) {
                     loop {
                         if segments.is_empty() {

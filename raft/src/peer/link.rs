@@ -229,12 +229,13 @@ impl Peers {
         timeout(patience, call).await.unwrap_or(Err(PeerError::TimedOut(patience)))
     }
 
-    /// The clock offsets of the peers heard from, measured last; ms that their clocks are ahead of ours.
+    /// The clock offsets of the peers heard from; ms that their clocks are ahead of ours now.
     pub(crate) fn clock_samples(&self) -> BTreeMap<NodeId, ClockSample> {
-        let now = self.0.clock.monotonic();
+        let (now, wall) = (self.0.clock.monotonic(), self.0.clock.now());
         self.with_links(|links| {
-            let best =
-                |link: &Link| link.state.offsets.lock().unwrap_or_else(PoisonError::into_inner).best(now);
+            let best = |link: &Link| {
+                link.state.offsets.lock().unwrap_or_else(PoisonError::into_inner).best(now, wall)
+            };
             links.iter().filter_map(|(node, link)| Some((*node, best(link)?))).collect()
         })
     }
@@ -327,8 +328,8 @@ struct Keeper {
 struct Open {
     calls: HashMap<u64, Reply>,
     id_last: u64,
-    /// Pings under way: id, wall clock and monotonic time of sending.
-    pings: BTreeMap<u64, (i64, Duration)>,
+    /// Pings under way: id, monotonic time of sending.
+    pings: BTreeMap<u64, Duration>,
 }
 
 impl Keeper {
@@ -461,8 +462,7 @@ impl Keeper {
 
     fn ping(&self, open: &mut Open, now: Duration) -> Bytes {
         open.id_last += 1;
-        let sent = self.clock.now().0;
-        open.pings.insert(open.id_last, (sent, now));
+        open.pings.insert(open.id_last, now);
         let mut frame = BytesMut::new();
         let (id, patience) = (open.id_last, SILENCE);
         Message {
@@ -479,10 +479,9 @@ impl Keeper {
 
     fn answered(&self, frame: Bytes, open: &mut Open) -> Result<(), PeerError> {
         for message in messages(frame)? {
-            if let Some((sent, sent_at)) = open.pings.remove(&message.id) {
-                let now = self.clock.monotonic();
-                if let Some(sample) = read_pong(&message.body, sent, self.clock.now().0, sent_at, now) {
-                    self.state.offsets.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+            if let Some(sent_at) = open.pings.remove(&message.id) {
+                if let Some(reading) = read_pong(&message.body, sent_at, self.clock.monotonic()) {
+                    self.state.offsets.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
                 }
                 continue;
             }

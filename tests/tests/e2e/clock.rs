@@ -1,16 +1,16 @@
 //! A node whose clock is a day off.
 
 use crate::load::{Loaded, PATIENCE};
-use tests::{debian, my_turn, wait_until};
+use std::path::PathBuf;
+use tests::{debian, gaps, my_turn, now_ms, wait_until};
 
-fn a_day_off(offset: &str, sign: f64) {
-    let _turn = my_turn();
-    let library = "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    let Some(library) = debian("faketime", library) else { return };
-    let library = library.to_str().expect("a path is text");
-    let mut loaded = Loaded::start(6, &["--storage.tsdb.retention.time=1h"]);
-    let victim = loaded.cluster.busiest(1);
-    let asked = 1 + victim % 3;
+/// What makes a program's wall clock lie.
+fn faketime() -> Option<PathBuf> {
+    debian("faketime", "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+}
+
+/// Restarts a node with a clock that is off, and waits until the one that is asked sees it and it leads nothing.
+fn restart_off(loaded: &mut Loaded, victim: usize, asked: usize, library: &str, (offset, sign): (&str, f64)) {
     loaded.cluster.signal(victim, libc::SIGTERM);
     loaded.cluster.wait_ended(victim, PATIENCE);
     let variables = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
@@ -26,6 +26,15 @@ fn a_day_off(offset: &str, sign: f64) {
         let seen = (offset * sign - 86_400.0).abs() < 60.0;
         if seen && !leads { Ok(()) } else { Err(status.to_string()) }
     });
+}
+
+fn a_day_off(offset: &str, sign: f64) {
+    let _turn = my_turn();
+    let Some(library) = faketime() else { return };
+    let mut loaded = Loaded::start(6, &["--storage.tsdb.retention.time=1h"]);
+    let victim = loaded.cluster.busiest(1);
+    let asked = 1 + victim % 3;
+    restart_off(&mut loaded, victim, asked, library.to_str().expect("a path is text"), (offset, sign));
     loaded.wait_acknowledged("writes go on");
     loaded.wait_scraped();
     loaded.cluster.signal(victim, libc::SIGTERM);
@@ -42,4 +51,39 @@ fn a_node_whose_clock_is_a_day_ahead_deletes_nothing_and_leads_nothing() {
 #[test]
 fn a_node_whose_clock_is_a_day_behind_deletes_nothing_and_leads_nothing() {
     a_day_off("-1d", -1.0);
+}
+
+/// Most slots that a target may lose to the deaths: elections, on a machine as slow as may be.
+const LOST_MAX: u64 = 60;
+
+#[test]
+fn a_node_whose_clock_is_a_day_ahead_takes_no_slot_of_tomorrow_when_another_dies() {
+    let _turn = my_turn();
+    let Some(library) = faketime() else { return };
+    let mut loaded = Loaded::start(6, &[]);
+    let victim = loaded.cluster.busiest(1);
+    let others = [1 + victim % 3, 1 + (victim + 1) % 3];
+    let library = library.to_str().expect("a path is text");
+    restart_off(&mut loaded, victim, others[0], library, ("+1d", 1.0));
+    loaded.wait_acknowledged("writes go on");
+    // Whoever dies, a part of what it led falls to the one that is off, for a moment at least.
+    for dies in others {
+        loaded.cluster.kill(dies);
+        loaded.cluster.wait_ended(dies, PATIENCE);
+        loaded.wait_acknowledged("two of three go on");
+        loaded.wait_scraped();
+        loaded.cluster.restart(dies);
+        loaded.cluster.wait_node_ready(dies, PATIENCE);
+    }
+    loaded.cluster.signal(victim, libc::SIGTERM);
+    loaded.cluster.wait_ended(victim, PATIENCE);
+    loaded.cluster.restart(victim);
+    let began = loaded.began;
+    let asked = loaded.cluster.client(others[0]);
+    let tomorrow = gaps(&asked, began).expect("gaps can be read");
+    let latest = tomorrow.iter().filter_map(|gap| gap["to"].as_f64()).fold(0.0, f64::max);
+    assert!(latest * 1000.0 < now_ms() as f64 + 10_000.0, "a slot of tomorrow is taken: {tomorrow:?}");
+    let verified = loaded.verify();
+    let lost = verified.slots.iter().map(|report| report.missed).max().unwrap_or_default();
+    assert!(lost <= LOST_MAX, "{:?}", verified.slots);
 }
