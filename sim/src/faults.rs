@@ -356,14 +356,15 @@ impl Chaos {
                 machines[at].outside.fs.fail_syncs(1);
                 self.later(now + self.dice.millis(3000, 10_000), Undo::Replace(at));
             }
-            Fault::ClockStep => {
+            // One wrong clock of three is the promise: two that agree are the cluster's time.
+            Fault::ClockStep if others_are_right(machines, at) => {
                 let steps = [-86_400_000, -60_000, -3000, -700, 700, 3000, 60_000, 86_400_000];
                 let step = *self.dice.pick(&steps);
                 note = format!("{who} by {step} ms");
                 machines[at].wall.offset_ms.store(step, Ordering::Relaxed);
                 self.later(long, Undo::Clock(at));
             }
-            Fault::ClockDrift => {
+            Fault::ClockDrift if others_are_right(machines, at) => {
                 let drift = *self.dice.pick(&[-20_000, -500, 500, 20_000]);
                 machines[at].wall.drift_ppm.store(drift, Ordering::Relaxed);
                 self.later(long, Undo::Clock(at));
@@ -384,6 +385,15 @@ impl Chaos {
         *self.injected.entry(fault.name()).or_default() += 1;
         wanted
     }
+}
+
+/// Whether all wall clocks but perhaps one show the world's time.
+fn others_are_right(machines: &[Machine], but: usize) -> bool {
+    let is_right = |machine: &Machine| {
+        machine.wall.offset_ms.load(Ordering::Relaxed) == 0
+            && machine.wall.drift_ppm.load(Ordering::Relaxed) == 0
+    };
+    machines.iter().enumerate().all(|(at, machine)| at == but || is_right(machine))
 }
 
 fn set_both(wires: &Wires, a: IpAddr, b: IpAddr, link: LinkState) {

@@ -500,10 +500,7 @@ impl World {
             }
         }
         self.judge_config(&net)?;
-        if !self.faults.contains_key(Fault::ClockStep.name())
-            && !self.faults.contains_key(Fault::ClockDrift.name())
-            && !self.faults.contains_key(Fault::Configure.name())
-        {
+        if !self.faults.contains_key(Fault::Configure.name()) {
             self.judge_slots(&net)?;
         }
         self.look()
@@ -568,6 +565,11 @@ impl World {
                 });
             }
             slots::account(&name, &samples, &missed, INTERVAL_MS)?;
+            let last = samples.keys().next_back().copied().unwrap_or_default();
+            if last < until - 5 * INTERVAL_MS {
+                let text = format!("{name} is not scraped any more: last at {last}, now {until}");
+                return Err(Violation { invariant: "O6", text });
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! O6: every slot of a target between its first and last sample is either a sample or recorded as missed, and never
 //! both nor twice.
 //!
-//! Judged where no wall clock was set: slots are times on the leader's clock.
+//! Slots are duty time, which a wrong wall clock does not move, so this is judged in worlds with clock faults, too.
 
 use crate::violation::Violation;
 use std::collections::BTreeMap;
