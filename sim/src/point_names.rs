@@ -14,6 +14,7 @@ pub const POINTS: &[&str] = &[
     "identity.save.begin",
     "identity.save.durable",
     "join.formed",
+    "join.log.claimed",
     "join.meta.hosted",
     "log.append.queued",
     "log.batch.encoded",

@@ -7,7 +7,7 @@
 //!  identity ────▶ member again, unless the cluster removed this id
 //! ```
 
-use super::{Node, ServeOptions, calls};
+use super::{Node, ServeOptions, calls, ownership};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::future::join_all;
@@ -45,7 +45,7 @@ const SILENCE_MIN: Duration = Duration::from_secs(10);
 /// Remembers the nonce of a join until the node is a member.
 const JOINING: &str = "joining";
 /// What exists in a data directory only when its node was a member.
-const MEMBER_DATA: [&str; 2] = ["shard-1", "meta/meta.state"];
+pub(super) const MEMBER_DATA: [&str; 2] = ["shard-1", "meta/meta.state"];
 
 /// "I am new here and have this name."
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,6 +111,7 @@ pub(super) async fn become_member(node: &Arc<Node>, standing: Standing) -> anyho
         standing => joining.find_cluster(standing).await?,
     };
     node.spawn("peers", find_peers(node.clone()));
+    ownership::claim(node).await?; // before the first vote
     let meta = node.meta.clone();
     node.raft.add_group(ShardId::META, meta).await?;
     model::point!("join.meta.hosted");

@@ -21,6 +21,7 @@ mod join;
 mod lifecycle;
 mod members;
 mod metrics;
+mod ownership;
 mod packing;
 mod plan;
 mod probe;
@@ -373,8 +374,9 @@ pub async fn serve(
     let log_ports =
         LogPorts { fs: ports.fs.clone(), clock: ports.clock.clone(), spawner: Some(ports.spawner.clone()) };
     let log_options = LogOptions { size: options.log_size, ..LogOptions::default() };
-    let (log, recovered) =
-        Log::open(log_ports, &options.data.join("log"), log_options).context("open the log")?;
+    let log_dir = options.data.join("log");
+    let (log, recovered) = Log::open(log_ports, &log_dir, log_options).context("open the log")?;
+    ownership::check(&standing, &log_dir, &recovered, ownership::is_stored(&*ports.fs, &options.data))?;
     if let Some(torn) = recovered.torn {
         tracing::warn!(
             ?torn,

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use tests::my_turn;
+use tests::{my_turn, wait_until};
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("a folder can be read").flatten() {
@@ -80,4 +80,27 @@ fn check_finds_an_altered_byte_in_each_table_file() {
     }
     let healed = cluster.vestal(&["check", data.to_str().unwrap()]);
     assert_eq!(healed.status, 0, "{healed:?}");
+}
+
+#[test]
+fn a_node_whose_log_is_gone_does_not_start_and_goes_on_when_it_is_back() {
+    let _turn = my_turn();
+    let mut loaded = Loaded::start(2, &[]);
+    loaded.cluster.wait_status(1, true, PATIENCE);
+    loaded.cluster.kill(2);
+    loaded.cluster.wait_ended(2, PATIENCE);
+    let data = loaded.cluster.node_dir(2).join("data");
+    let (log, away) = (data.join("log"), data.join("log.away"));
+    fs::rename(&log, &away).expect("a folder can be renamed");
+    loaded.cluster.restart(2);
+    wait_until("it says why", PATIENCE, || {
+        let said = loaded.cluster.log_tail(2);
+        if said.contains("log is empty, but node 2 has stored data") { Ok(()) } else { Err(said) }
+    });
+    loaded.cluster.wait_ended(2, PATIENCE);
+    fs::remove_dir_all(&log).expect("a folder can be removed");
+    fs::rename(&away, &log).expect("a folder can be renamed");
+    loaded.cluster.restart(2);
+    loaded.cluster.wait_status(1, true, PATIENCE);
+    let _verified = loaded.verify();
 }
