@@ -184,6 +184,7 @@ pub async fn agree(
                         return Ok(Agreed::Join { cluster, address });
                     }
                 }
+                FormingEffect::Hint(reason) => tracing::error!(reason, "the cluster does not form"),
                 FormingEffect::Stuck(reason) => return Err(AgreementError::Stuck(reason)),
                 FormingEffect::Formed(_) | FormingEffect::Save(_) | FormingEffect::Reply(_) => {}
             }

@@ -85,7 +85,9 @@ pub enum FormingEffect {
     Formed(Proposal),
     /// Somebody is a member of this cluster: do not form, join.
     Join(ClusterId),
-    /// Nothing goes on without people; the text says why and what to do.
+    /// Nothing goes on before people have done something; the text says why and what.
+    Hint(String),
+    /// This node cannot go on; the text says why and what to do.
     Stuck(String),
 }
 
@@ -96,6 +98,8 @@ pub struct Forming {
     standing: Standing,
     /// What was heard since this process began.
     heard: BTreeMap<String, FormingAnswer>,
+    /// How often in a row the first name said that it is unformed, after this node had promised what it proposed.
+    forgotten: u32,
 }
 
 impl Forming {
@@ -118,7 +122,7 @@ impl Forming {
         if options.shards == 0 {
             return Err("--cluster.shards must be at least 1".to_owned());
         }
-        Ok(Forming { options, standing, heard: BTreeMap::new() })
+        Ok(Forming { options, standing, heard: BTreeMap::new(), forgotten: 0 })
     }
 
     /// How this node stands.
@@ -137,6 +141,7 @@ impl Forming {
             FormingEvent::Request(FormingRequest::Offer(proposal)) => self.offered(proposal, &mut effects),
             FormingEvent::Answer(name, answer) => {
                 if name != self.options.name {
+                    self.notice(&name, &answer, &mut effects);
                     self.heard.insert(name, answer);
                     self.conclude(&mut effects);
                 }
@@ -215,6 +220,25 @@ impl Forming {
             self.save(Standing::Promised(proposal), effects);
         }
         effects.push(FormingEffect::Reply(self.answer()));
+    }
+
+    /// The first name saves its own promise before it offers. If it is unformed later, its disk was emptied, and the
+    /// promises of the others, which they cannot take back, wait for ever. The first such answer may have been under
+    /// way since before the offer.
+    fn notice(&mut self, name: &String, answer: &FormingAnswer, effects: &mut Vec<FormingEffect>) {
+        let Standing::Promised(proposal) = &self.standing else { return };
+        if self.first() != Some(name) {
+            return;
+        }
+        let cluster = proposal.cluster;
+        self.forgotten = if matches!(answer, FormingAnswer::Unformed(_)) { self.forgotten + 1 } else { 0 };
+        if self.forgotten > 1 {
+            effects.push(FormingEffect::Hint(format!(
+                "node {name:?} has forgotten cluster {cluster}, which it proposed and this node promised: its data directory \
+                 was emptied before the cluster was formed; nothing is stored yet, so stop all nodes that promised, this one \
+                 among them, move their data directories away, and start them again"
+            )));
+        }
     }
 
     /// What follows from what was heard.

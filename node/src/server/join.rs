@@ -7,7 +7,7 @@
 //!  identity ────▶ member again, unless the cluster removed this id
 //! ```
 
-use super::{Node, ServeOptions, calls, ownership};
+use super::{Node, ServeOptions, calls, names::Names, ownership};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::future::join_all;
@@ -20,7 +20,7 @@ use raft::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{sync::watch, time::sleep};
@@ -93,7 +93,9 @@ struct Joining {
     forming: Mutex<Option<Forming>>,
     formed: watch::Sender<Option<Proposal>>,
     /// Where names were heard.
-    addresses: Mutex<BTreeMap<String, String>>,
+    names: Mutex<Names>,
+    /// What people were told last, so that they are not told all the time.
+    told: Mutex<Option<String>>,
 }
 
 /// Becomes a member and hosts meta; returns when the cluster has begun, as far as this node has applied.
@@ -102,7 +104,8 @@ pub(super) async fn become_member(node: &Arc<Node>, standing: Standing) -> anyho
         node: node.clone(),
         forming: Mutex::new(None),
         formed: watch::Sender::new(None),
-        addresses: Mutex::default(),
+        names: Mutex::default(),
+        told: Mutex::default(),
     });
     joining.register();
     let formed = match standing {
@@ -254,10 +257,9 @@ impl Joining {
     }
 
     fn take_addresses(&self, proposal: &Proposal) {
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, id) in &proposal.members {
-            if let Some(address) = addresses.get(name) {
-                self.node.raft.set_peer_address(*id, address);
+            if let Some(address) = self.address_of(name) {
+                self.node.raft.set_peer_address(*id, &address);
             }
         }
         tracing::info!(cluster = %proposal.cluster, members = ?proposal.members, "cluster formed");
@@ -269,9 +271,7 @@ impl Joining {
         match effect {
             FormingEffect::AskAll => self.ask_all().await,
             FormingEffect::Offer(name, proposal) => {
-                let address =
-                    self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
-                if let Some(address) = address {
+                if let Some(address) = self.address_of(&name) {
                     self.ask(&address, &FormingRequest::Offer(proposal)).await?;
                 }
                 Ok(())
@@ -280,8 +280,41 @@ impl Joining {
                 tracing::debug!(%cluster, "a peer is a member: joining");
                 self.try_join().await
             }
+            FormingEffect::Hint(text) => {
+                self.tell(text);
+                Ok(())
+            }
             FormingEffect::Stuck(text) => bail!(text),
             FormingEffect::Save(_) | FormingEffect::Formed(_) | FormingEffect::Reply(_) => Ok(()),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn address_of(&self, name: &str) -> Option<String> {
+        self.names().address(self.node.ports.clock.monotonic(), name)
+    }
+
+    /// Notes who answered at an address; an error if another node has that name, which may be ours.
+    fn hear(&self, peer: &PeerName, address: &str) -> Result<(), String> {
+        let us = self.node.raft.identity();
+        if peer.name == us.name && peer.node.is_none() && peer.address != us.address {
+            return Err(format!(
+                "the node at {} has this node's name, {:?}; give one of them another --node.name, or stop it",
+                peer.address, peer.name
+            ));
+        }
+        self.names().hear(self.node.ports.clock.monotonic(), &peer.name, &peer.address, address)
+    }
+
+    /// Says what only people can mend, once.
+    fn tell(&self, text: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&text) {
+            tracing::error!(reason = text, "the cluster does not form");
+            *told = Some(text);
         }
     }
 
@@ -316,8 +349,10 @@ impl Joining {
             if let FormingAnswer::Refused(reason) = &answer {
                 tracing::error!(peer = %peer, reason, "peer refuses to form a cluster with this node");
             }
-            let known = (peer.name.clone(), address.to_owned());
-            self.addresses.lock().unwrap_or_else(PoisonError::into_inner).extend([known]);
+            if let Err(text) = self.hear(&peer, address) {
+                self.tell(text);
+                return Ok(());
+            }
             if matches!(answer, FormingAnswer::Member(_)) && self.node.raft.identity().node.is_none() {
                 let no_forming = self.forming.lock().unwrap_or_else(PoisonError::into_inner).is_none();
                 if no_forming {
@@ -437,6 +472,14 @@ impl Joining {
                 let lives = silent < Duration::from_secs(2) && !there.is_empty() && there != &request.address;
                 return if lives { JoinAnswer::Refused(text) } else { JoinAnswer::Later(text) };
             }
+            if self.answers(old, &record.cluster_address).await {
+                let there = &record.cluster_address;
+                return JoinAnswer::Later(format!(
+                    "the name {:?} is taken: node {old} at {there} was silent, but answers; stop it if the node at {} is \
+                     to replace it",
+                    request.name, request.address
+                ));
+            }
         }
         let allocate = MetaCommand::Allocate {
             name: request.name,
@@ -456,6 +499,16 @@ impl Joining {
             Ok(other) => JoinAnswer::Later(format!("meta answered {other:?}")),
             Err(error) => JoinAnswer::Later(error.to_string()),
         }
+    }
+
+    /// Whether a node lives. That it was not heard here says little: this process may have been stopped itself, or cut
+    /// off, so it is asked over a connection of its own, and whoever answers says who it is.
+    async fn answers(&self, node: NodeId, address: &str) -> bool {
+        if node == self.node.id() {
+            return true;
+        }
+        let called = self.node.raft.call_address(address, STANDING, Bytes::new(), CALL_PATIENCE).await;
+        called.is_ok_and(|(peer, _)| peer.node == Some(node))
     }
 
     fn answer_standing(&self, from: &PeerName) -> Bytes {

@@ -21,6 +21,7 @@ mod join;
 mod lifecycle;
 mod members;
 mod metrics;
+mod names;
 mod ownership;
 mod packing;
 mod plan;

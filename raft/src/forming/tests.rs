@@ -119,7 +119,7 @@ impl Sim {
                 let kept = self.nodes.iter().enumerate().filter(|(i, _)| !self.wiped.contains(i));
                 assert!(kept.clone().all(|(_, node)| holds(node)), "formed without a promise of everybody");
             }
-            FormingEffect::Join(_) | FormingEffect::Stuck(_) => {}
+            FormingEffect::Join(_) | FormingEffect::Hint(_) | FormingEffect::Stuck(_) => {}
         }
     }
 
@@ -237,6 +237,23 @@ fn a_promise_is_saved_before_it_is_given_and_never_replaced() {
     let promised = FormingEffect::Reply(FormingAnswer::Promised(ClusterId(1)));
     assert_eq!(first, [FormingEffect::Save(Standing::Promised(offer(1))), promised.clone()]);
     assert_eq!(node.step(FormingEvent::Request(FormingRequest::Offer(offer(2)))), [promised]);
+}
+
+#[test]
+fn a_first_name_that_forgot_what_it_proposed_is_noticed_but_not_a_late_answer() {
+    let mut node = forming(1, 3);
+    let members = names(3).into_iter().zip((1..).map(NodeId)).collect();
+    let offer = Proposal { cluster: ClusterId(1), members, shards: 6 };
+    let _promised = node.step(FormingEvent::Request(FormingRequest::Offer(offer)));
+    let mut hears = |name: &str, answer| node.step(FormingEvent::Answer(name.to_owned(), answer));
+    let unformed = FormingAnswer::Unformed(names(3));
+    assert_eq!(hears("node-0", unformed.clone()), [], "under way since before the offer");
+    assert_eq!(hears("node-0", FormingAnswer::Promised(ClusterId(1))), []);
+    assert_eq!(hears("node-2", unformed.clone()), []);
+    assert_eq!(hears("node-2", unformed.clone()), [], "not the one who proposed");
+    assert_eq!(hears("node-0", unformed.clone()), []);
+    let effects = hears("node-0", unformed);
+    assert!(matches!(&effects[..], [FormingEffect::Hint(text)] if text.contains("node-0")), "{effects:?}");
 }
 
 #[test]
