@@ -90,6 +90,39 @@ fn bits(values: &[f64]) -> impl Iterator<Item = u64> + '_ {
     values.iter().map(|v| v.to_bits())
 }
 
+/// Merges buckets until each holds `2^by` of the old ones. `add` must not run over.
+fn coarser<C: Copy>(
+    spans: &[Span],
+    counts: impl IntoIterator<Item = C>,
+    by: u32,
+    add: impl Fn(C, C) -> C,
+) -> (Vec<Span>, Vec<C>) {
+    let (mut coarse_spans, mut coarse_counts): (Vec<Span>, Vec<C>) = (Vec::new(), Vec::new());
+    let (mut counts, mut index, mut next) = (counts.into_iter(), 0_i64, 0_i64);
+    for span in spans {
+        index += i64::from(span.offset);
+        for count in counts.by_ref().take(span.length as usize) {
+            let coarse = ((index - 1) >> by.min(63)) + 1;
+            index += 1;
+            match (coarse_spans.last_mut(), coarse_counts.last_mut()) {
+                (Some(_), Some(last)) if coarse < next => *last = add(*last, count),
+                (Some(span), Some(_)) if coarse == next => {
+                    span.length += 1;
+                    coarse_counts.push(count);
+                }
+                _ => {
+                    // Coarse gaps are smaller than the gaps they come from, so they fit, too.
+                    let offset = i32::try_from(coarse - next).unwrap_or(i32::MAX);
+                    coarse_spans.push(Span { offset, length: 1 });
+                    coarse_counts.push(count);
+                }
+            }
+            next = coarse + 1;
+        }
+    }
+    (coarse_spans, coarse_counts)
+}
+
 impl Histogram {
     /// The schema that means custom bucket bounds.
     pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -108,6 +141,28 @@ impl Histogram {
             && self.positive_deltas == other.positive_deltas
             && self.negative_deltas == other.negative_deltas
             && bits(&self.custom_values).eq(bits(&other.custom_values))
+    }
+
+    /// Lowers the resolution to `schema` if it is higher. Custom buckets stay as they are.
+    pub fn reduce_to(&mut self, schema: i32) {
+        if self.schema <= schema {
+            return;
+        }
+        let by = self.schema.abs_diff(schema);
+        for (spans, deltas) in [
+            (&mut self.positive_spans, &mut self.positive_deltas),
+            (&mut self.negative_spans, &mut self.negative_deltas),
+        ] {
+            let counts = deltas.iter().scan(0_i64, |count, delta| {
+                *count = count.saturating_add(*delta);
+                Some(*count)
+            });
+            let (coarse, counts) = coarser(spans, counts, by, i64::saturating_add);
+            let before = std::iter::once(0).chain(counts.iter().copied());
+            *deltas = counts.iter().zip(before).map(|(count, before)| count.saturating_sub(before)).collect();
+            *spans = coarse;
+        }
+        self.schema = schema;
     }
 
     /// The same histogram in float form.
@@ -156,9 +211,65 @@ impl FloatHistogram {
             && bits(&self.custom_values).eq(bits(&other.custom_values))
     }
 
+    /// Lowers the resolution to `schema` if it is higher. Custom buckets stay as they are.
+    pub fn reduce_to(&mut self, schema: i32) {
+        if self.schema <= schema {
+            return;
+        }
+        let by = self.schema.abs_diff(schema);
+        for (spans, counts) in [
+            (&mut self.positive_spans, &mut self.positive_buckets),
+            (&mut self.negative_spans, &mut self.negative_buckets),
+        ] {
+            (*spans, *counts) = coarser(spans, std::mem::take(counts), by, |a, b| a + b);
+        }
+        self.schema = schema;
+    }
+
     /// Whether the bucket bounds are explicit (schema -53).
     #[must_use]
     pub fn uses_custom_buckets(&self) -> bool {
         self.schema == Histogram::CUSTOM_BUCKETS_SCHEMA
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(offset: i32, length: u32) -> Span {
+        Span { offset, length }
+    }
+
+    #[test]
+    fn a_lower_resolution_merges_neighbours() {
+        // Buckets -1, 0, 1, 2, 5 and 6 of schema 2 with 1, 2, 3, 4, 5 and 6 observations.
+        let mut histogram = Histogram {
+            schema: 2,
+            positive_spans: vec![span(-1, 4), span(2, 2)],
+            positive_deltas: vec![1; 6],
+            negative_spans: vec![span(3, 1)],
+            negative_deltas: vec![9],
+            ..Histogram::default()
+        };
+        let mut float = histogram.to_float();
+        histogram.reduce_to(1);
+        assert_eq!(histogram.positive_spans, [span(0, 2), span(1, 1)]);
+        assert_eq!(histogram.positive_deltas, [3, 4, 4]);
+        assert_eq!((histogram.negative_spans[0], histogram.negative_deltas[0]), (span(2, 1), 9));
+        float.reduce_to(1);
+        assert!(float.same_bits(&histogram.to_float()));
+    }
+
+    #[test]
+    fn a_resolution_is_never_raised_and_custom_buckets_have_none() {
+        let custom =
+            FloatHistogram { schema: -53, positive_spans: vec![span(0, 2)], ..FloatHistogram::default() };
+        let mut same = custom.clone();
+        same.reduce_to(-4);
+        assert!(same.same_bits(&custom));
+        let mut coarse = Histogram { schema: 0, ..Histogram::default() };
+        coarse.reduce_to(8);
+        assert_eq!(coarse.schema, 0);
     }
 }

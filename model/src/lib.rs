@@ -32,7 +32,7 @@ pub use query::{
 };
 pub use regex::{AnchoredRegex, RegexError};
 pub use row::{Row, RowKind, SeriesTable, SlotId};
-pub use sample::{DurationMs, STALE_NAN, STALE_NAN_BITS, TimestampMs, Value, is_stale_nan};
+pub use sample::{DurationMs, NORMAL_NAN, STALE_NAN, STALE_NAN_BITS, TimestampMs, Value, is_stale_nan};
 pub use source::{SourceKey, shard_of};
 pub use state_machine::{
     Applied, CommittedEntry, EntryPayload, SnapshotSink, SnapshotSource, StateError, StateHash, StateMachine,

@@ -9,6 +9,9 @@ pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// The staleness marker: the series ended here. Compare with [`is_stale_nan`], never with `==`.
 pub const STALE_NAN: f64 = f64::from_bits(STALE_NAN_BITS);
+/// The ordinary NaN (Go's `math.NaN()`): every scraped or written NaN becomes this, so that none passes for a stale
+/// marker, nor for what queries mark with bits beside it.
+pub const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 
 /// Whether `value` is the staleness marker, by its bits: an ordinary NaN is data.
 #[inline]

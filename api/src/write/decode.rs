@@ -15,7 +15,7 @@ use super::{
     wire::{Field, Reader, WireError},
 };
 use crate::ports::{WriteRequest, WriteSeries};
-use model::{TimestampMs, Value};
+use model::{NORMAL_NAN, TimestampMs, Value, is_stale_nan};
 
 /// A request's content.
 #[derive(Debug, Default)]
@@ -198,7 +198,7 @@ fn sample(message: &[u8]) -> Result<(TimestampMs, Value), WireError> {
         let mut reader = Reader::new(rest);
         let timestamp = reader.varint()?.cast_signed();
         if reader.rest.is_empty() {
-            return Ok((TimestampMs(timestamp), Value::Float(f64::from_le_bytes(*bits))));
+            return Ok((TimestampMs(timestamp), float(f64::from_le_bytes(*bits))));
         }
     }
     let (mut value, mut timestamp) = (0.0, 0);
@@ -211,5 +211,12 @@ fn sample(message: &[u8]) -> Result<(TimestampMs, Value), WireError> {
             _ => {}
         }
     }
-    Ok((TimestampMs(timestamp), Value::Float(value)))
+    Ok((TimestampMs(timestamp), float(value)))
+}
+
+/// A value as it is stored. Every NaN but the stale marker is the ordinary one, as it is after a scrape: among the others
+/// are bits by which queries mark what is no float.
+#[inline]
+fn float(value: f64) -> Value {
+    Value::Float(if value.is_nan() && !is_stale_nan(value) { NORMAL_NAN } else { value })
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A histogram contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HistogramError {
-    #[error("invalid histogram: schema {0} is not in -4..=8 and not -53")]
+    #[error("invalid histogram: schema {0} is not in -4..=52 and not -53")]
     Schema(i64),
     #[error("invalid histogram: {side} spans need {wanted} buckets, have {have}")]
     Buckets { side: &'static str, wanted: u64, have: usize },
@@ -29,6 +29,11 @@ pub(crate) enum HistogramError {
     #[error("invalid histogram: more than {0} buckets or spans")]
     TooLarge(usize),
 }
+
+/// The finest resolution that is kept; what is finer, up to [`SCHEMA_MAX`], is made coarser.
+const SCHEMA_KEPT_MAX: i32 = 8;
+/// The finest resolution that is taken.
+const SCHEMA_MAX: i32 = 52;
 
 #[derive(Default)]
 struct Side {
@@ -163,7 +168,7 @@ fn doubles(list: &mut Vec<f64>, field: Field<'_>, number: u32, max: usize) -> Re
 fn checked(raw: Raw) -> Result<Value, HistogramError> {
     let schema = i32::try_from(raw.schema).map_err(|_| HistogramError::Schema(raw.schema))?;
     let custom = schema == Histogram::CUSTOM_BUCKETS_SCHEMA;
-    if !custom && !(-4..=8).contains(&schema) {
+    if !custom && !(-4..=SCHEMA_MAX).contains(&schema) {
         return Err(HistogramError::Schema(raw.schema));
     }
     if raw.zero_threshold.is_nan() || raw.zero_threshold < 0.0 {
@@ -216,7 +221,7 @@ fn integer(raw: Raw, schema: i32) -> Result<Value, HistogramError> {
     if !fits && !is_stale_nan(raw.sum) {
         return Err(HistogramError::Count { buckets: buckets.to_string(), count: count.to_string() });
     }
-    Ok(Value::Histogram(Arc::new(Histogram {
+    let mut histogram = Histogram {
         counter_reset_hint: raw.hint,
         schema,
         zero_threshold: raw.zero_threshold,
@@ -228,7 +233,9 @@ fn integer(raw: Raw, schema: i32) -> Result<Value, HistogramError> {
         positive_deltas: raw.positive.deltas,
         negative_deltas: raw.negative.deltas,
         custom_values: raw.custom_values.into(),
-    })))
+    };
+    histogram.reduce_to(SCHEMA_KEPT_MAX);
+    Ok(Value::Histogram(Arc::new(histogram)))
 }
 
 fn float(raw: Raw, schema: i32, count: f64) -> Result<Value, HistogramError> {
@@ -242,7 +249,7 @@ fn float(raw: Raw, schema: i32, count: f64) -> Result<Value, HistogramError> {
         }
     }
     // The count of a float histogram is not compared: rates of histograms do not add up to the last bit.
-    Ok(Value::FloatHistogram(Arc::new(FloatHistogram {
+    let mut histogram = FloatHistogram {
         counter_reset_hint: raw.hint,
         schema,
         zero_threshold: raw.zero_threshold,
@@ -254,5 +261,7 @@ fn float(raw: Raw, schema: i32, count: f64) -> Result<Value, HistogramError> {
         positive_buckets: raw.positive.counts,
         negative_buckets: raw.negative.counts,
         custom_values: raw.custom_values.into(),
-    })))
+    };
+    histogram.reduce_to(SCHEMA_KEPT_MAX);
+    Ok(Value::FloatHistogram(Arc::new(histogram)))
 }

@@ -6,7 +6,7 @@ mod message;
 
 use super::*;
 use message::{bytes, double, number, request, sample, series, zigzag};
-use model::{CounterResetHint, Labels, STALE_NAN, Span, TimestampMs, Value};
+use model::{CounterResetHint, Labels, NORMAL_NAN, STALE_NAN, Span, TimestampMs, Value};
 
 const UP: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
 
@@ -153,6 +153,33 @@ fn an_integer_histogram_is_kept_as_it_is() {
 }
 
 #[test]
+fn a_histogram_of_a_resolution_that_is_too_fine_is_made_coarser() {
+    let message = histogram(|h| {
+        number(h, 1, 10);
+        number(h, 4, zigzag(10));
+        bytes(h, 11, &span(1, 4)); // all four fall in one bucket of schema 8
+        bytes(h, 12, &packed(&[1, 1, 1, 1]));
+    });
+    let decoded = decode(&message).unwrap();
+    let Value::Histogram(h) = &decoded.request.samples[0].1 else { panic!("{decoded:?}") };
+    assert_eq!((h.schema, h.count, &h.positive_deltas[..]), (8, 10, &[10][..]));
+    assert_eq!(h.positive_spans, [Span { offset: 1, length: 1 }]);
+}
+
+#[test]
+fn every_nan_but_the_stale_marker_is_the_ordinary_one() {
+    let odd = [0x7ff0_0000_0000_0003, 0xfff8_0000_0000_0000, STALE_NAN.to_bits(), NORMAL_NAN.to_bits()];
+    let samples: Vec<_> = odd.iter().map(|bits| (1, f64::from_bits(*bits))).collect();
+    let decoded = decode(&request(&[series(UP, &samples)])).unwrap();
+    let bits = decoded.request.samples.iter().map(|(_, value)| match value {
+        Value::Float(value) => value.to_bits(),
+        other => panic!("{other:?}"),
+    });
+    let normal = NORMAL_NAN.to_bits();
+    assert_eq!(bits.collect::<Vec<_>>(), [normal, normal, STALE_NAN.to_bits(), normal]);
+}
+
+#[test]
 fn a_float_histogram_is_told_by_its_count() {
     let message = histogram(|h| {
         double(h, 2, 3.5);
@@ -181,8 +208,8 @@ fn a_histogram_that_contradicts_itself_is_left_out_and_counted() {
         assert_eq!((decoded.request.series.len(), decoded.invalid), (0, 1));
         decoded.first_invalid.unwrap()
     };
-    let text = refused(&|h| number(h, 4, zigzag(9)));
-    assert!(text.ends_with("schema 9 is not in -4..=8 and not -53"), "{text}");
+    let text = refused(&|h| number(h, 4, zigzag(53)));
+    assert!(text.ends_with("schema 53 is not in -4..=52 and not -53"), "{text}");
     let text = refused(&|h| bytes(h, 11, &span(0, 4_000_000_000)));
     assert!(text.ends_with("positive spans need 4000000000 buckets, have 0"), "{text}");
     let text = refused(&|h| number(h, 1, 3));

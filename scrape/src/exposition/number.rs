@@ -1,9 +1,7 @@
 //! Numbers of the exposition formats, read and written as Go does.
 
 use super::quote::quote;
-
-/// The bits of the NaN that every scraped NaN becomes (Go's `math.NaN()`), so that none passes for a stale marker.
-pub(crate) const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
+use model::NORMAL_NAN;
 
 /// Powers of ten that a double holds exactly.
 const POWERS: [f64; 23] = [

@@ -6,10 +6,10 @@ mod messages;
 mod native;
 
 use super::entry::{MetricKind, ParseError};
-use super::number::{NORMAL_NAN, format_openmetrics};
+use super::number::format_openmetrics;
 use super::quote::quote;
 use messages::{Histogram, Metric, MetricFamily, Summary};
-use model::Value;
+use model::{NORMAL_NAN, Value};
 use prost::Message;
 
 /// A value with the labels it came with.

@@ -8,6 +8,11 @@ use std::sync::Arc;
 /// target must not be able to stop its shard's duties.
 const BUCKETS_MAX: usize = 16_384;
 
+/// The finest resolution that is kept; what is finer, up to [`SCHEMA_MAX`], is made coarser.
+const SCHEMA_KEPT_MAX: i32 = 8;
+/// The finest resolution that is taken.
+const SCHEMA_MAX: i32 = 52;
+
 /// Whether the message holds a native histogram.
 pub(super) fn is_native(message: &Message) -> bool {
     message.zero_threshold > 0.0
@@ -21,7 +26,7 @@ pub(super) fn is_native(message: &Message) -> bool {
 /// # Errors
 /// If spans and counts do not fit together, in Prometheus's words.
 pub(super) fn native(message: &Message, gauge: bool) -> Result<Value, String> {
-    if !(-4..=8).contains(&message.schema) {
+    if !(-4..=SCHEMA_MAX).contains(&message.schema) {
         return Err(format!(
             "histogram has an invalid schema, which must be between -4 and 8 for exponential buckets, or -53 for \
              custom buckets, got schema {}",
@@ -65,7 +70,7 @@ fn integer_form(message: &Message, hint: CounterResetHint) -> Result<Value, Stri
              (in absence of NaN)"
         ));
     }
-    Ok(Value::Histogram(Arc::new(Histogram {
+    let mut histogram = Histogram {
         counter_reset_hint: hint,
         schema: message.schema,
         zero_threshold: message.zero_threshold,
@@ -77,7 +82,9 @@ fn integer_form(message: &Message, hint: CounterResetHint) -> Result<Value, Stri
         positive_deltas: deltas(&positive),
         negative_deltas: deltas(&negative),
         custom_values: Arc::from([]),
-    })))
+    };
+    histogram.reduce_to(SCHEMA_KEPT_MAX);
+    Ok(Value::Histogram(Arc::new(histogram)))
 }
 
 fn float_form(message: &Message, hint: CounterResetHint) -> Result<Value, String> {
@@ -94,7 +101,7 @@ fn float_form(message: &Message, hint: CounterResetHint) -> Result<Value, String
         buckets(&message.positive_span, &message.positive_count).map_err(|e| side("positive", &e))?;
     let negative =
         buckets(&message.negative_span, &message.negative_count).map_err(|e| side("negative", &e))?;
-    Ok(Value::FloatHistogram(Arc::new(FloatHistogram {
+    let mut histogram = FloatHistogram {
         counter_reset_hint: hint,
         schema: message.schema,
         zero_threshold: message.zero_threshold,
@@ -106,7 +113,9 @@ fn float_form(message: &Message, hint: CounterResetHint) -> Result<Value, String
         positive_buckets: positive.into_iter().map(|(_, count)| count).collect(),
         negative_buckets: negative.into_iter().map(|(_, count)| count).collect(),
         custom_values: Arc::from([]),
-    })))
+    };
+    histogram.reduce_to(SCHEMA_KEPT_MAX);
+    Ok(Value::FloatHistogram(Arc::new(histogram)))
 }
 
 fn side(which: &str, error: &str) -> String {
@@ -232,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn a_resolution_that_is_too_fine_is_made_coarser() {
+        let message = Message { schema: 9, ..message() };
+        let Ok(Value::Histogram(histogram)) = native(&message, false) else { panic!("no histogram") };
+        // Buckets -2, 1 and 2 of schema 9 hold 2, 1 and 3; those of schema 8 are -1 and 1.
+        assert_eq!((histogram.schema, histogram.count), (8, 7));
+        assert_eq!(histogram.positive_spans, [Span { offset: -1, length: 1 }, Span { offset: 1, length: 1 }]);
+        assert_eq!(histogram.positive_deltas, [2, 2]);
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused() {
         let error = |change: fn(&mut Message)| {
             let mut message = message();
@@ -242,7 +261,8 @@ mod tests {
         assert!(error(|m| m.sample_count = 8).starts_with("7 observations found in buckets, but the Count"));
         assert!(error(|m| m.positive_delta[0] = -1).contains("bucket number 1 has observation count of -1"));
         assert!(error(|m| m.positive_span[1].offset = -1).contains("span number 2 with offset -1"));
-        assert!(error(|m| m.schema = 9).contains("got schema 9"));
+        assert!(error(|m| m.schema = 53).contains("got schema 53"));
+        assert!(error(|m| m.schema = -5).contains("got schema -5"));
         assert!(error(|m| m.positive_span[0].length = u32::MAX).contains("different number"));
     }
 }
