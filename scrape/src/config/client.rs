@@ -15,14 +15,10 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The scheme of a text; `None` for any other.
+    /// The scheme of a text in any case, as URLs have it; `None` for any other.
     #[must_use]
     pub fn parse(text: &str) -> Option<Scheme> {
-        match text {
-            "http" => Some(Scheme::Http),
-            "https" => Some(Scheme::Https),
-            _ => None,
-        }
+        [Scheme::Http, Scheme::Https].into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.as_str()))
     }
 
     /// As it stands in a URL.
@@ -45,6 +41,8 @@ impl Scheme {
 }
 
 /// A secret: written in the configuration, or the path of a file that holds it.
+///
+/// A relative path is as written until [`super::ScrapeConfig::set_directory`] has joined it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Secret {
     /// The secret itself.

@@ -444,7 +444,8 @@ impl BoundLabel {
     #[inline]
     pub(crate) fn of_kind(kind: MetricKind) -> Option<BoundLabel> {
         match kind {
-            MetricKind::Histogram | MetricKind::GaugeHistogram => Some(BoundLabel::Le),
+            // Not those of a gaugehistogram: as in Prometheus, its bounds stay as they are written.
+            MetricKind::Histogram => Some(BoundLabel::Le),
             MetricKind::Summary => Some(BoundLabel::Quantile),
             _ => None,
         }

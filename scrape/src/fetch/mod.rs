@@ -11,6 +11,9 @@ pub(crate) use client::{Client, ClientPorts, Reply};
 /// A scrape failed; Prometheus's texts where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScrapeError {
+    /// The target is not to be asked.
+    #[error("{0}")]
+    Forced(String),
     /// The time-out has passed.
     #[error("Get {url:?}: context deadline exceeded")]
     Deadline {

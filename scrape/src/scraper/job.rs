@@ -107,10 +107,15 @@ impl Job {
         let duration = self.ports.clock.monotonic().saturating_sub(begun_monotonic);
         let timestamp =
             scrape_timestamp(slot, begun, self.target.interval, lock(&self.memory).last_timestamp);
-        let body_bytes = fetched.as_ref().map_or(0, |reply| reply.body.len() as u64);
+        let body_bytes = match &fetched {
+            Ok(reply) => Some(reply.body.len() as u64),
+            Err(ScrapeError::BodyTooLarge) => None,
+            Err(_) => Some(0),
+        };
+        let fetched = fetched.map_err(|error| error.to_string());
         let scrape = Ended { slot, term, timestamp, begun, duration, body_bytes };
         let cold = lock(&self.memory).cache.is_cold();
-        if body_bytes <= if cold { INLINE_COLD_BODY_BYTES_MAX } else { INLINE_BODY_BYTES_MAX } {
+        if body_bytes.unwrap_or(0) <= if cold { INLINE_COLD_BODY_BYTES_MAX } else { INLINE_BODY_BYTES_MAX } {
             return Some(self.read(fetched, &scrape));
         }
         let (job, found) = (self.clone(), Arc::new(Mutex::new(None)));
@@ -120,15 +125,15 @@ impl Job {
         lock(&found).take()
     }
 
-    async fn fetch(&self) -> Result<Reply, String> {
+    async fn fetch(&self) -> Result<Reply, ScrapeError> {
         if let Some(error) = &self.target.forced_error {
-            return Err(error.clone());
+            return Err(ScrapeError::Forced(error.clone()));
         }
         let mut client = self.client.lock().await;
         let timeout = Duration::from(self.target.timeout);
         let fetched = tokio::time::timeout(timeout, client.get()).await;
         let late = |_| ScrapeError::Deadline { url: self.target.url.to_string() };
-        fetched.map_err(late).and_then(|result| result).map_err(|error| error.to_string())
+        fetched.map_err(late).and_then(|result| result)
     }
 
     fn read(&self, fetched: Result<Reply, String>, ended: &Ended) -> Outcome {
@@ -205,5 +210,6 @@ struct Ended {
     timestamp: TimestampMs,
     begun: TimestampMs,
     duration: Duration,
-    body_bytes: u64,
+    /// `None` if there are more than allowed.
+    body_bytes: Option<u64>,
 }

@@ -294,6 +294,8 @@ impl Run {
 fn same_target(a: &Target, b: &Target) -> bool {
     a.interval == b.interval
         && a.timeout == b.timeout
+        && a.native_histograms == b.native_histograms
+        && a.classic_histograms == b.classic_histograms
         && a.forced_error == b.forced_error
         && (Arc::ptr_eq(&a.config, &b.config) || a.config.scrapes_like(&b.config))
 }

@@ -34,8 +34,8 @@ pub struct Outcome {
     pub samples_post_relabel: u64,
     /// Series that the last good scrape did not have.
     pub series_added: u64,
-    /// Bytes of the body, unpacked.
-    pub body_bytes: u64,
+    /// Bytes of the body, unpacked; `None` if there are more than allowed.
+    pub body_bytes: Option<u64>,
 }
 
 /// What comes out of a [`crate::Scraper`].
@@ -54,7 +54,7 @@ pub(super) struct Scrape<'a> {
     pub(super) timestamp: TimestampMs,
     pub(super) duration: Duration,
     pub(super) up: bool,
-    pub(super) body_bytes: u64,
+    pub(super) body_bytes: Option<u64>,
 }
 
 /// Puts the rows of a scrape together; the whole row gets the synthetic series.
@@ -76,7 +76,7 @@ pub(super) fn rows(cache: &SeriesCache, scrape: &Scrape<'_>, found: &mut Ingeste
         found.series_added as f64,
         scrape.target.timeout.0 as f64 / 1000.0,
         limit as f64,
-        scrape.body_bytes as f64,
+        scrape.body_bytes.map_or(-1.0, |bytes| bytes as f64),
     ];
     whole.extend(cache.synthetic().map(|(i, slot)| (slot, Value::Float(values[i]))));
     let mut rows = vec![row(RowKind::Whole { slot: scrape.slot }, scrape.timestamp, whole)];

@@ -147,8 +147,13 @@ async fn one_slow_target_holds_nobody_up() {
 #[tokio::test(start_paused = true)]
 async fn an_oversized_body_fails_the_scrape() {
     let net = TestNet::new([("a:1", respond(|_| ok(&"m 5\n".repeat(1_000))))]);
-    let mut running = start(&net, &["a:1"], |c| c.limits.body_size = crate::config::ByteSize(100));
-    assert_eq!(running.next().await.last_error.as_deref(), Some("body size limit exceeded"));
+    let mut running = start(&net, &["a:1"], |c| {
+        c.limits.body_size = crate::config::ByteSize(100);
+        c.extra_scrape_metrics = true;
+    });
+    let outcome = running.next().await;
+    assert_eq!(outcome.last_error.as_deref(), Some("body size limit exceeded"));
+    assert_eq!(value(&outcome.rows[0], "scrape_body_size_bytes"), Some(-1.0)); // other failures have 0
 }
 
 #[tokio::test(start_paused = true)]
@@ -344,6 +349,23 @@ async fn over_the_target_limit_nothing_is_fetched() {
     let mut running = start(&net, &["a:1", "b:1"], |c| c.limits.targets = 1);
     let error = running.next().await.last_error.expect("an error");
     assert_eq!(error, "target_limit exceeded (number of targets: 2, limit: 1)");
+    assert_eq!(net.connects(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_of_an_unknown_scheme_is_down_and_not_asked() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n")))]);
+    let mut config = ScrapeConfig::new("j");
+    config.extra_scrape_metrics = true;
+    let mut group = TargetGroup::of_addresses("0", ["a:1"]);
+    group.labels.insert("__scheme__".into(), "ftp".into());
+    let targets = TargetSet::build(&Arc::new(config), &[group]).active;
+    let (scraper, outputs) = Scraper::start(ports(net.clone()), ScraperOptions::default(), Term(7));
+    scraper.set_targets(targets.iter().map(assigned).collect());
+    let outcome = Running { scraper, outputs, targets }.next().await;
+    assert!(outcome.last_error.expect("an error").ends_with("unsupported protocol scheme \"ftp\""));
+    assert_eq!(value(&outcome.rows[0], "up"), Some(0.0));
+    assert_eq!(value(&outcome.rows[0], "scrape_body_size_bytes"), Some(0.0));
     assert_eq!(net.connects(), 0);
 }
 

@@ -308,13 +308,9 @@ impl Run<'_> {
     }
 
     fn protobuf(&mut self, body: &[u8]) -> Result<(), String> {
-        let config = &self.cache.target.config;
-        let mut parser = ProtobufParser::new(
-            body,
-            config.scrape_native_histograms,
-            config.always_scrape_classic_histograms,
-        );
-        let buckets_max = config.limits.native_histogram_buckets;
+        let target = &self.cache.target;
+        let mut parser = ProtobufParser::new(body, target.native_histograms, target.classic_histograms);
+        let buckets_max = target.config.limits.native_histogram_buckets;
         let mut key = Vec::new();
         while let Some(family) = parser.next().map_err(|error| error.to_string())? {
             self.family_metadata(&family);

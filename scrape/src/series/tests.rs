@@ -196,6 +196,17 @@ fn a_bound_is_normalised_by_the_kind_that_a_known_line_said() {
 }
 
 #[test]
+fn the_bounds_of_a_gaugehistogram_stay_as_they_are_written() {
+    let mut cache = cache(|_| {});
+    let text =
+        "# TYPE a gaugehistogram\na_bucket{le=\"1\"} 1\n# TYPE b histogram\nb_bucket{le=\"1\"} 1\n# EOF\n";
+    let mut bytes = text.as_bytes().to_vec();
+    let format = BodyFormat::OpenMetricsText;
+    let found = cache.ingest(Body { bytes: &mut bytes, format, timestamp: TimestampMs(NOW) });
+    assert_eq!(cells(&cache, &found), ["a_bucket{le=1}=1", "b_bucket{le=1.0}=1"]);
+}
+
+#[test]
 fn every_line_of_a_real_exporter_gives_the_same_the_second_time() {
     let Some(body) = crate::corpus::read("node_exporter/e2e-output.txt") else { return };
     let mut cache = cache(|_| {});

@@ -18,6 +18,9 @@ const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const PATH: &str = "__metrics_path__";
 const SCHEME: &str = "__scheme__";
+const NHCB: &str = "__convert_classic_histograms_to_nhcb__";
+const CLASSIC: &str = "__always_scrape_classic_histograms__";
+const NATIVE: &str = "__scrape_native_histograms__";
 const PARAM_PREFIX: &str = "__param_";
 const META_PREFIX: &str = "__meta_";
 const RESERVED_PREFIX: &str = "__";
@@ -39,7 +42,11 @@ pub struct Target {
     pub interval: DurationMs,
     /// How long a scrape may take.
     pub timeout: DurationMs,
-    /// Why every scrape of it fails, if it is not to be scraped at all (`target_limit`).
+    /// Whether its histograms are kept in native form; relabelling may have changed it.
+    pub native_histograms: bool,
+    /// Whether classic buckets are kept beside native ones; relabelling may have changed it.
+    pub classic_histograms: bool,
+    /// Why every scrape of it fails, if it is not to be asked at all (`target_limit`, an unknown scheme).
     pub forced_error: Option<String>,
 }
 
@@ -52,9 +59,6 @@ pub enum TargetError {
     /// The address is a URL.
     #[error("{0:?} is not a valid hostname")]
     Address(String),
-    /// Neither http nor https.
-    #[error("invalid scheme: {0:?}")]
-    Scheme(String),
     /// `__scrape_interval__` is none.
     #[error("error parsing scrape interval: {0}")]
     Interval(UnitError),
@@ -75,6 +79,17 @@ pub enum TargetError {
         /// As written.
         interval: String,
     },
+    /// A label that switches something is neither true nor false.
+    #[error("error parsing {what}: strconv.ParseBool: parsing {value:?}: invalid syntax")]
+    Switch {
+        /// What it switches.
+        what: &'static str,
+        /// As written.
+        value: String,
+    },
+    /// `__convert_classic_histograms_to_nhcb__` is true.
+    #[error("converting classic histograms to nhcb is not supported yet")]
+    Nhcb,
 }
 
 /// What a configuration and its groups yield.
@@ -131,7 +146,10 @@ impl TargetSet {
             .then(|| format!("target_limit exceeded (number of targets: {}, limit: {limit})", active.len()));
         set.active = active
             .into_values()
-            .map(|target| Arc::new(Target { forced_error: error.clone(), ..target }))
+            .map(|target| match &error {
+                Some(error) => Arc::new(Target { forced_error: Some(error.clone()), ..target }),
+                None => Arc::new(target),
+            })
             .collect();
         set
     }
@@ -153,6 +171,9 @@ fn discovered(
         (TIMEOUT, format_duration(config.scrape_timeout)),
         (PATH, config.metrics_path.clone()),
         (SCHEME, config.scheme.as_str().to_owned()),
+        (NHCB, false.to_string()), // a configuration that says otherwise is refused
+        (CLASSIC, config.always_scrape_classic_histograms.to_string()),
+        (NATIVE, config.scrape_native_histograms.to_string()),
     ];
     for (name, value) in &defaults {
         if labels.get(name).is_empty() {
@@ -160,8 +181,11 @@ fn discovered(
         }
     }
     for (name, values) in &config.params {
-        if let Some(first) = values.first() {
-            labels.set(&format!("{PARAM_PREFIX}{name}"), first);
+        let label = format!("{PARAM_PREFIX}{name}");
+        if let Some(first) = values.first()
+            && labels.get(&label).is_empty()
+        {
+            labels.set(&label, first);
         }
     }
     labels.build()
@@ -187,13 +211,27 @@ impl Target {
         if !check_address(&address) {
             return Err(TargetError::Address(address));
         }
-        let scheme = labels.get(SCHEME);
-        let scheme = Scheme::parse(scheme).ok_or_else(|| TargetError::Scheme(scheme.to_owned()))?;
         let (interval, timeout) = interval_and_timeout(&labels)?;
+        if switch(&labels, NHCB, "convert classic histograms to nhcb")? == Some(true) {
+            return Err(TargetError::Nhcb);
+        }
+        let classic = switch(&labels, CLASSIC, "always scrape classic histograms")?;
+        let native = switch(&labels, NATIVE, "scrape native histograms")?;
         if labels.get("instance").is_empty() {
             labels.set("instance", &address);
         }
-        let url = TargetUrl::new(scheme, &address, labels.get(PATH), &params(config, &labels));
+        let scheme = labels.get(SCHEME).to_owned();
+        let mut url = TargetUrl::new(
+            Scheme::parse(&scheme).unwrap_or_default(),
+            &address,
+            labels.get(PATH),
+            &params(config, &labels),
+        );
+        let mut forced_error = None;
+        if Scheme::parse(&scheme).is_none() {
+            url.scheme_unknown = Some(scheme.clone());
+            forced_error = Some(format!("Get {:?}: unsupported protocol scheme {scheme:?}", url.to_string()));
+        }
         labels.retain(|name, _| !name.starts_with(RESERVED_PREFIX));
         let labels = labels.build();
         let source = SourceKey::Scrape {
@@ -209,7 +247,9 @@ impl Target {
             url,
             interval,
             timeout,
-            forced_error: None,
+            native_histograms: native.unwrap_or(config.scrape_native_histograms),
+            classic_histograms: classic.unwrap_or(config.always_scrape_classic_histograms),
+            forced_error,
         }))
     }
 
@@ -251,6 +291,16 @@ fn interval_and_timeout(labels: &LabelsBuilder) -> Result<(DurationMs, DurationM
             interval: labels.get(INTERVAL).to_owned(),
         }),
         _ => Ok((interval, timeout)),
+    }
+}
+
+/// What a label says that switches something, in Go's words for true and false; `None` if there is none.
+fn switch(labels: &LabelsBuilder, label: &str, what: &'static str) -> Result<Option<bool>, TargetError> {
+    match labels.get(label) {
+        "" => Ok(None),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+        value => Err(TargetError::Switch { what, value: value.to_owned() }),
     }
 }
 

@@ -57,13 +57,63 @@ fn relabelling_may_change_where_and_how_often() {
 fn what_relabelling_leaves_must_be_a_target() {
     let error = |rules: Vec<RelabelConfig>| one(&config(|c| c.relabel_configs = rules)).unwrap_err();
     assert_eq!(error(set("__address__", "")), "instance 0 in group 0: no address");
-    assert!(error(set("__scheme__", "ftp")).ends_with("invalid scheme: \"ftp\""));
     assert!(error(set("__scrape_interval__", "0s")).ends_with("scrape interval cannot be 0"));
     assert!(error(set("__scrape_interval__", "x")).ends_with("not a valid duration string: \"x\""));
     assert!(
         error(set("__scrape_interval__", "5s"))
             .ends_with("scrape timeout cannot be greater than scrape interval (\"10s\" > \"5s\")")
     );
+}
+
+#[test]
+fn a_target_of_an_unknown_scheme_is_there_and_never_up() {
+    let target = one(&config(|c| c.relabel_configs = set("__scheme__", "ftp"))).unwrap();
+    assert_eq!(target.url.to_string(), "ftp://a:9100/metrics");
+    let error = "Get \"ftp://a:9100/metrics\": unsupported protocol scheme \"ftp\"";
+    assert_eq!(target.forced_error.as_deref(), Some(error));
+    let none = one(&config(|c| c.relabel_configs = set("__scheme__", ""))).unwrap();
+    assert_eq!(none.url.to_string(), "//a:9100/metrics");
+    let loud = one(&config(|c| c.relabel_configs = set("__scheme__", "HTTPS"))).unwrap();
+    assert_eq!(
+        (loud.url.to_string().as_str(), loud.forced_error.as_deref()),
+        ("https://a:9100/metrics", None)
+    );
+}
+
+#[test]
+fn a_discovered_parameter_beats_the_jobs() {
+    let config = config(|c| c.params = vec![("module".into(), vec!["http_2xx".into(), "more".into()])]);
+    let mut group = TargetGroup::of_addresses("0", ["a:1"]);
+    group.labels.insert("__param_module".into(), "icmp".into());
+    let set = TargetSet::build(&config, &[group]);
+    assert_eq!(set.active[0].url.to_string(), "http://a:1/metrics?module=icmp&module=more");
+    assert_eq!(one(&config).unwrap().discovered.get("__param_module"), Some("http_2xx"));
+}
+
+#[test]
+fn a_target_may_say_itself_how_its_histograms_are_scraped() {
+    let target = one(&config(|c| c.scrape_native_histograms = true)).unwrap();
+    assert_eq!(target.discovered.get("__scrape_native_histograms__"), Some("true"));
+    assert_eq!(target.discovered.get("__always_scrape_classic_histograms__"), Some("false"));
+    assert_eq!(target.discovered.get("__convert_classic_histograms_to_nhcb__"), Some("false"));
+    assert_eq!((target.native_histograms, target.classic_histograms), (true, false));
+    let rules =
+        [set("__scrape_native_histograms__", "F"), set("__always_scrape_classic_histograms__", "1")].concat();
+    let target = one(&config(|c| (c.scrape_native_histograms, c.relabel_configs) = (true, rules))).unwrap();
+    assert_eq!((target.native_histograms, target.classic_histograms), (false, true));
+    assert!(!target.labels.to_string().contains("histograms"));
+}
+
+#[test]
+fn a_switch_of_a_target_is_true_or_false() {
+    let error = |label: &str, value: &str| {
+        one(&config(|c| c.relabel_configs = set(label, value))).expect_err("no target")
+    };
+    assert!(error("__scrape_native_histograms__", "yes").ends_with(
+        "error parsing scrape native histograms: strconv.ParseBool: parsing \"yes\": invalid syntax"
+    ));
+    assert!(error("__always_scrape_classic_histograms__", "2").contains("always scrape classic histograms"));
+    assert!(error("__convert_classic_histograms_to_nhcb__", "true").ends_with("not supported yet"));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::fmt::{self, Write};
 pub struct TargetUrl {
     /// `http` or `https`.
     pub scheme: Scheme,
+    /// The scheme as written if it is neither; such a URL is shown and never asked.
+    pub scheme_unknown: Option<String>,
     /// Host and perhaps port, as written.
     pub authority: String,
     /// Path and query; begins with `/`.
@@ -17,7 +19,12 @@ pub struct TargetUrl {
 
 impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path_and_query)
+        match self.scheme_unknown.as_deref() {
+            None => write!(f, "{}:", self.scheme.as_str())?,
+            Some("") => {}
+            Some(unknown) => write!(f, "{unknown}:")?,
+        }
+        write!(f, "//{}{}", self.authority, self.path_and_query)
     }
 }
 
@@ -40,7 +47,7 @@ impl TargetUrl {
                 escape(&mut path_and_query, value, |b| b"-_.~".contains(&b), true);
             }
         }
-        TargetUrl { scheme, authority: authority.to_owned(), path_and_query }
+        TargetUrl { scheme, scheme_unknown: None, authority: authority.to_owned(), path_and_query }
     }
 
     /// `HOST:PORT` to connect to.
@@ -70,12 +77,13 @@ impl TargetUrl {
             let slash = if path.starts_with('/') { "" } else { "/" };
             (!authority.is_empty()).then(|| TargetUrl {
                 scheme,
+                scheme_unknown: None,
                 authority: authority.to_owned(),
                 path_and_query: format!("{slash}{path}"),
             })
         };
         if let Some((scheme, rest)) = location.split_once("://").filter(|(s, _)| !s.contains(['/', '?'])) {
-            return absolute(Scheme::parse(&scheme.to_ascii_lowercase())?, rest);
+            return absolute(Scheme::parse(scheme)?, rest);
         }
         if let Some(rest) = location.strip_prefix("//") {
             return absolute(self.scheme, rest);
@@ -90,7 +98,7 @@ impl TargetUrl {
                 without_dots(&format!("{folder}/{location}"))
             }
         };
-        Some(TargetUrl { scheme: self.scheme, authority: self.authority.clone(), path_and_query })
+        Some(TargetUrl { path_and_query, ..self.clone() })
     }
 }
 
