@@ -16,6 +16,7 @@ pub mod schedule;
 mod scraper;
 mod series;
 pub mod target;
+mod yaml;
 
 #[cfg(test)]
 mod corpus;
@@ -28,6 +29,7 @@ pub use schedule::{Assignment, MissedReason, MissedSlots};
 pub use scraper::{Health, Outcome, Scraper, ScraperOptions, ScraperOutput, ScraperPorts, TargetStatus};
 pub use series::MetricMetadata;
 pub use target::{Target, TargetGroup, TargetSet};
+pub use yaml::yaml_options;
 
 /// How many dropped targets of one configuration are remembered at most.
 pub const DROPPED_TARGETS_MAX: usize = 10_000;

@@ -2,7 +2,9 @@
 
 use super::{
     Config, ConfigError, Unsupported,
-    raw::{Anything, Opt, RawConfig, RawFileSd, RawGlobal, RawRelabel, RawScrape, RawStatic, RawTls},
+    raw::{
+        Anything, Opt, RawConfig, RawFileSd, RawGlobal, RawLabels, RawRelabel, RawScrape, RawStatic, RawTls,
+    },
 };
 use model::{DurationMs, Labels};
 use scrape::{
@@ -12,6 +14,7 @@ use scrape::{
     },
     relabel::{RelabelAction, RelabelConfig, RelabelSpec},
     target::TargetGroup,
+    yaml_options,
 };
 use serde_saphyr::Spanned;
 use std::{collections::BTreeSet, fmt::Display};
@@ -29,7 +32,9 @@ pub fn parse(file: &str, text: &str, unsupported: Unsupported) -> Result<Config,
         return Err(checker
             .error(0, format!("{} bytes are too many; at most {TEXT_BYTES_MAX} are taken", text.len())));
     }
-    let raw: Option<RawConfig> = serde_saphyr::from_str(text).map_err(|error| {
+    let raw: Result<Option<RawConfig>, _> =
+        serde_saphyr::from_str_with_options(text, yaml_options(TEXT_BYTES_MAX));
+    let raw = raw.map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
         checker.error(line, yaml_message(&error))
     })?;
@@ -63,6 +68,17 @@ fn pick<T: Copy>(own: &Opt<T>, global: &Opt<T>, default: T) -> T {
     own.as_ref().or(global.as_ref()).map_or(default, |value| value.value)
 }
 
+/// A limit. Zero says nothing here, so a job cannot lift what `global` sets; if neither says anything there is none.
+fn pick_limit(own: &Opt<u64>, global: &Opt<u64>) -> u64 {
+    let set = |limit: &Opt<u64>| limit.as_ref().map(|limit| limit.value).filter(|limit| *limit > 0);
+    set(own).or(set(global)).unwrap_or(0)
+}
+
+/// What a value of labels is: nothing behind the name is the empty text.
+fn label_values(labels: &RawLabels) -> impl Iterator<Item = (&String, &str)> {
+    labels.iter().map(|(name, value)| (name, value.as_deref().unwrap_or_default()))
+}
+
 impl Checker<'_> {
     fn error(&self, line: u64, message: impl Display) -> ConfigError {
         ConfigError { file: self.file.to_owned(), line, message: message.to_string() }
@@ -84,6 +100,11 @@ impl Checker<'_> {
         }
     }
 
+    /// An interval or a time-out. Zero says nothing, as in Prometheus: whoever asks takes what else there is.
+    fn interval(&self, field: &str, value: &Opt<String>) -> Checked<Option<DurationMs>> {
+        Ok(self.duration(field, value)?.filter(|span| span.0 > 0))
+    }
+
     fn duration(&self, field: &str, value: &Opt<String>) -> Checked<Option<DurationMs>> {
         self.optional(field, value, |text| {
             parse_duration(text).map_err(|error| format!("{error}; write it like 15s or 1h30m"))
@@ -99,10 +120,11 @@ impl Checker<'_> {
     /// A part that Prometheus knows and Vestal does not support yet.
     fn refuse(&mut self, field: &str, value: &Opt<Anything>) -> Checked<()> {
         let Some(value) = value.as_ref().filter(|value| !value.value.is_empty) else { return Ok(()) };
-        self.refuse_at(field, line_of(value))
+        self.refuse_at(field, line_of(value), "remove it")
     }
 
-    fn refuse_at(&mut self, field: &str, line: u64) -> Checked<()> {
+    /// Refuses a part, naming the remedy, or lists it as ignored.
+    fn refuse_at(&mut self, field: &str, line: u64, remedy: &str) -> Checked<()> {
         match self.unsupported {
             Unsupported::Ignore => {
                 self.ignored.push(field.to_owned());
@@ -110,7 +132,7 @@ impl Checker<'_> {
             }
             Unsupported::Refuse => Err(self.error(
                 line,
-                format!("{field}: not supported yet; remove it, or start with --config.ignore-unsupported"),
+                format!("{field}: not supported yet; {remedy}, or start with --config.ignore-unsupported"),
             )),
         }
     }
@@ -152,7 +174,7 @@ impl Checker<'_> {
             self.duration("storage.tsdb.out_of_order_time_window", &tsdb.out_of_order_time_window)?;
         let retention_time = self.duration("storage.tsdb.retention.time", &retention.time)?;
         let retention_size = self.size("storage.tsdb.retention.size", &retention.size)?;
-        let evaluation_interval = self.duration("global.evaluation_interval", &global.evaluation_interval)?;
+        let evaluation_interval = self.interval("global.evaluation_interval", &global.evaluation_interval)?;
         let external_labels = self.external_labels(&global)?;
         let mut scrape_configs = Vec::new();
         let mut names = BTreeSet::new();
@@ -189,7 +211,7 @@ impl Checker<'_> {
         })
     }
 
-    fn external_labels(&self, global: &RawGlobal) -> Checked<Labels> {
+    fn external_labels(&mut self, global: &RawGlobal) -> Checked<Labels> {
         let Some(labels) = &global.external_labels else { return Ok(Labels::empty()) };
         for name in labels.value.keys() {
             if name.is_empty() || name == "__name__" {
@@ -197,7 +219,20 @@ impl Checker<'_> {
                 return Err(self.error(line_of(labels), what));
             }
         }
-        Ok(Labels::from_pairs(&labels.value))
+        let mut expanded = Vec::new();
+        for (name, value) in label_values(&labels.value) {
+            let value = match without_variables(value) {
+                Ok(value) => value,
+                Err(variable) => {
+                    // Each node has an environment of its own, and all of them must give the same answers.
+                    let field = format!("global.external_labels.{name}: environment variable {variable}");
+                    self.refuse_at(&field, line_of(labels), "write its value, or $$ for a dollar sign")?;
+                    value.to_owned()
+                }
+            };
+            expanded.push((name, value));
+        }
+        Ok(Labels::from_pairs(expanded.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
     }
 
     fn scrape(
@@ -223,12 +258,17 @@ impl Checker<'_> {
         let nhcb = raw.convert_classic_histograms_to_nhcb.as_ref();
         if let Some(nhcb) = nhcb.or(global.convert_classic_histograms_to_nhcb.as_ref()).filter(|on| on.value)
         {
-            self.refuse_at(&format!("{path}.convert_classic_histograms_to_nhcb"), line_of(nhcb))?;
+            let field = format!("{path}.convert_classic_histograms_to_nhcb");
+            self.refuse_at(&field, line_of(nhcb), "remove it")?;
         }
         if let Some(factor) =
             raw.native_histogram_min_bucket_factor.as_ref().filter(|factor| factor.value > 0.0)
         {
-            self.refuse_at(&format!("{path}.native_histogram_min_bucket_factor"), line_of(factor))?;
+            let field = format!("{path}.native_histogram_min_bucket_factor");
+            self.refuse_at(&field, line_of(factor), "remove it")?;
+        }
+        if raw.enable_http2.as_ref().is_some_and(|on| on.value) {
+            self.ignored.push(format!("{path}.enable_http2")); // scrapes speak HTTP/1.1
         }
 
         let job_name = raw.job_name.as_ref().map_or("", |name| name.value.as_str());
@@ -243,18 +283,18 @@ impl Checker<'_> {
             let parsed: Result<Vec<_>, _> = names.iter().map(|name| ScrapeProtocol::parse(name)).collect();
             parsed
         };
-        if let Some(list) = self.optional("global.scrape_protocols", &global.scrape_protocols, protocols)? {
-            config.scrape_protocols = list;
-        }
-        if let Some(list) = self.optional(&field("scrape_protocols"), &raw.scrape_protocols, protocols)? {
-            config.scrape_protocols = list;
-        }
+        let all = self.optional("global.scrape_protocols", &global.scrape_protocols, protocols)?;
+        let own = self.optional(&field("scrape_protocols"), &raw.scrape_protocols, protocols)?;
         config.fallback_scrape_protocol =
             self.optional(&field("fallback_scrape_protocol"), &raw.fallback_scrape_protocol, |name| {
                 ScrapeProtocol::parse(name)
             })?;
         config.scrape_native_histograms =
             pick(&raw.scrape_native_histograms, &global.scrape_native_histograms, false);
+        config.scrape_protocols = own.or(all).unwrap_or_else(|| match config.scrape_native_histograms {
+            true => ScrapeProtocol::DEFAULT_NATIVE.to_vec(), // no other format carries them
+            false => ScrapeProtocol::DEFAULT.to_vec(),
+        });
         config.always_scrape_classic_histograms =
             pick(&raw.always_scrape_classic_histograms, &global.always_scrape_classic_histograms, false);
         config.extra_scrape_metrics = pick(&raw.extra_scrape_metrics, &global.extra_scrape_metrics, false);
@@ -277,7 +317,7 @@ impl Checker<'_> {
         config.http_headers =
             raw.http_headers.iter().flat_map(|headers| &headers.value).map(http_header).collect();
         config.limits = self.limits(path, raw, global)?;
-        config.keep_dropped_targets = pick(&raw.keep_dropped_targets, &global.keep_dropped_targets, 0);
+        config.keep_dropped_targets = pick_limit(&raw.keep_dropped_targets, &global.keep_dropped_targets);
         self.names(&mut config, path, raw, global)?;
         config.relabel_configs = self.relabelling(
             &field("relabel_configs"),
@@ -292,11 +332,12 @@ impl Checker<'_> {
             config.name_validation,
         )?;
         for (i, section) in raw.static_configs.iter().flatten().enumerate() {
-            config.static_configs.push(self.static_config(
-                &format!("{path}.static_configs[{i}]"),
-                i,
-                section,
-            )?);
+            let path = format!("{path}.static_configs[{i}]");
+            // With relabelling it is the final address that counts: a probe's targets are URLs that become a parameter.
+            if config.relabel_configs.is_empty() {
+                self.check_addresses(&path, section)?;
+            }
+            config.static_configs.push(self.static_config(&path, i, section)?);
         }
         for (i, section) in raw.file_sd_configs.iter().flatten().enumerate() {
             config.file_sd_configs.push(self.file_sd(&format!("{path}.file_sd_configs[{i}]"), section)?);
@@ -312,20 +353,22 @@ impl Checker<'_> {
         raw: &RawScrape,
         global: &RawGlobal,
     ) -> Checked<()> {
-        let global_interval = self.duration("global.scrape_interval", &global.scrape_interval)?;
-        let global_timeout = self.duration("global.scrape_timeout", &global.scrape_timeout)?;
-        let interval = self.duration(&format!("{path}.scrape_interval"), &raw.scrape_interval)?;
-        let timeout = self.duration(&format!("{path}.scrape_timeout"), &raw.scrape_timeout)?;
-        config.scrape_interval = interval.or(global_interval).unwrap_or(DurationMs(60_000));
+        let global_interval = self.interval("global.scrape_interval", &global.scrape_interval)?;
+        let global_interval = global_interval.unwrap_or(DurationMs(60_000));
+        let global_timeout = self.interval("global.scrape_timeout", &global.scrape_timeout)?;
+        let interval = self.interval(&format!("{path}.scrape_interval"), &raw.scrape_interval)?;
+        let timeout = self.interval(&format!("{path}.scrape_timeout"), &raw.scrape_timeout)?;
+        config.scrape_interval = interval.unwrap_or(global_interval);
         // Like Prometheus, a time-out that was not asked for here never exceeds the interval.
-        let inherited = global_timeout.unwrap_or(DurationMs(10_000)).min(config.scrape_interval);
+        let global_timeout_or_default = global_timeout.unwrap_or(DurationMs(10_000).min(global_interval));
+        let inherited = global_timeout_or_default.min(config.scrape_interval);
         config.scrape_timeout = timeout.unwrap_or(inherited);
         if let (Some(timeout), true) = (&raw.scrape_timeout, config.scrape_timeout > config.scrape_interval) {
             let what = "scrape timeout greater than scrape interval; lower it or raise scrape_interval";
             return Err(self.error(line_of(timeout), format!("{path}.scrape_timeout: {what}")));
         }
-        if let (Some(timeout), Some(t), Some(i)) = (&global.scrape_timeout, global_timeout, global_interval)
-            && t > i
+        if let (Some(timeout), true) =
+            (&global.scrape_timeout, global_timeout.is_some_and(|timeout| timeout > global_interval))
         {
             let what =
                 "global scrape timeout greater than scrape interval; lower it or raise scrape_interval";
@@ -430,14 +473,15 @@ impl Checker<'_> {
     fn limits(&self, path: &str, raw: &RawScrape, global: &RawGlobal) -> Checked<ScrapeLimits> {
         let global_body = self.size("global.body_size_limit", &global.body_size_limit)?;
         let body = self.size(&format!("{path}.body_size_limit"), &raw.body_size_limit)?;
+        let body = body.filter(|size| size.0 > 0);
         Ok(ScrapeLimits {
             body_size: body.or(global_body).unwrap_or_default(),
-            samples: pick(&raw.sample_limit, &global.sample_limit, 0),
-            labels: pick(&raw.label_limit, &global.label_limit, 0),
-            label_name_length: pick(&raw.label_name_length_limit, &global.label_name_length_limit, 0),
-            label_value_length: pick(&raw.label_value_length_limit, &global.label_value_length_limit, 0),
-            targets: pick(&raw.target_limit, &global.target_limit, 0),
-            native_histogram_buckets: pick(&raw.native_histogram_bucket_limit, &None, 0),
+            samples: pick_limit(&raw.sample_limit, &global.sample_limit),
+            labels: pick_limit(&raw.label_limit, &global.label_limit),
+            label_name_length: pick_limit(&raw.label_name_length_limit, &global.label_name_length_limit),
+            label_value_length: pick_limit(&raw.label_value_length_limit, &global.label_value_length_limit),
+            targets: pick_limit(&raw.target_limit, &global.target_limit),
+            native_histogram_buckets: pick_limit(&raw.native_histogram_bucket_limit, &None),
         })
     }
 
@@ -448,36 +492,42 @@ impl Checker<'_> {
         raw: &RawScrape,
         global: &RawGlobal,
     ) -> Checked<()> {
+        // The empty text says nothing.
         let validation = |text: &String| match text.as_str() {
-            "" | "utf8" => Ok(NameValidation::Utf8),
-            "legacy" => Ok(NameValidation::Legacy),
+            "" => Ok(None),
+            "utf8" => Ok(Some(NameValidation::Utf8)),
+            "legacy" => Ok(Some(NameValidation::Legacy)),
             other => Err(format!("unrecognized ValidationScheme: {other:?}; write utf8 or legacy")),
         };
         let escaping = |text: &String| match text.as_str() {
-            "" | "allow-utf-8" => Ok(NameEscaping::AllowUtf8),
-            "underscores" => Ok(NameEscaping::Underscores),
-            "dots" => Ok(NameEscaping::Dots),
-            "values" => Ok(NameEscaping::Values),
+            "" => Ok(None),
+            "allow-utf-8" => Ok(Some(NameEscaping::AllowUtf8)),
+            "underscores" => Ok(Some(NameEscaping::Underscores)),
+            "dots" => Ok(Some(NameEscaping::Dots)),
+            "values" => Ok(Some(NameEscaping::Values)),
             other => Err(format!(
                 "unknown escaping scheme {other:?}; write allow-utf-8, underscores, dots or values"
             )),
         };
         let of = |name: &str| format!("{path}.{name}");
         let field = "metric_name_validation_scheme";
-        let own = self.optional(&of(field), &raw.metric_name_validation_scheme, validation)?;
+        let own_validation = self.optional(&of(field), &raw.metric_name_validation_scheme, validation)?;
+        let own_validation = own_validation.flatten();
         let all = self.optional(
             "global.metric_name_validation_scheme",
             &global.metric_name_validation_scheme,
             validation,
         )?;
-        config.name_validation = own.or(all).unwrap_or_default();
+        config.name_validation = own_validation.or(all.flatten()).unwrap_or_default();
         let field = "metric_name_escaping_scheme";
-        let own = self.optional(&of(field), &raw.metric_name_escaping_scheme, escaping)?;
+        let own = self.optional(&of(field), &raw.metric_name_escaping_scheme, escaping)?.flatten();
         let all = self.optional(
             "global.metric_name_escaping_scheme",
             &global.metric_name_escaping_scheme,
             escaping,
         )?;
+        // A job with a validation of its own has nothing from global: its `legacy` does not go with utf-8 of all.
+        let all = all.flatten().filter(|_| own_validation.is_none());
         let default = match config.name_validation {
             NameValidation::Utf8 => NameEscaping::AllowUtf8,
             NameValidation::Legacy => NameEscaping::Underscores,
@@ -500,6 +550,7 @@ impl Checker<'_> {
         rules: Option<&[Spanned<Option<RawRelabel>>]>,
         names: NameValidation,
     ) -> Checked<Vec<RelabelConfig>> {
+        let text = |value: &Opt<String>| value.as_ref().map(|value| value.value.clone());
         let rule = |(i, rule): (usize, &Spanned<Option<RawRelabel>>)| {
             let path = format!("{path}[{i}]");
             let Some(raw) = &rule.value else {
@@ -512,17 +563,28 @@ impl Checker<'_> {
                 self.optional(&format!("{path}.action"), &raw.action, |name| RelabelAction::parse(name))?;
             let spec = RelabelSpec {
                 source_labels: raw.source_labels.clone().unwrap_or_default(),
-                separator: raw.separator.clone(),
+                separator: text(&raw.separator),
                 target_label: raw.target_label.clone().unwrap_or_default(),
-                regex: raw.regex.clone(),
+                regex: text(&raw.regex),
                 modulus: raw.modulus.unwrap_or(0),
-                replacement: raw.replacement.clone(),
+                replacement: text(&raw.replacement),
                 action: action.unwrap_or_default(),
             };
             RelabelConfig::new(spec, names)
                 .map_err(|error| self.error(line_of(rule), format!("{path}: {error}")))
         };
         rules.unwrap_or_default().iter().enumerate().map(rule).collect()
+    }
+
+    fn check_addresses(&self, path: &str, section: &Spanned<Option<RawStatic>>) -> Checked<()> {
+        let targets = section.value.iter().flat_map(|raw| &raw.targets);
+        match targets.enumerate().find(|(_, target)| target.value.contains('/')) {
+            None => Ok(()),
+            Some((j, target)) => {
+                let what = format!("{:?} is not a valid hostname; write HOST:PORT", target.value);
+                Err(self.error(line_of(target), format!("{path}.targets[{j}]: {what}")))
+            }
+        }
     }
 
     fn static_config(
@@ -537,15 +599,10 @@ impl Checker<'_> {
                 format!("{path}: empty or null section in static_configs; remove it"),
             ));
         };
-        for (j, target) in raw.targets.iter().enumerate() {
-            if target.value.contains('/') {
-                let what = format!("{:?} is not a valid hostname; write HOST:PORT", target.value);
-                return Err(self.error(line_of(target), format!("{path}.targets[{j}]: {what}")));
-            }
-        }
         let mut group =
             TargetGroup::of_addresses(i.to_string(), raw.targets.iter().map(|target| target.value.as_str()));
-        group.labels = raw.labels.as_ref().map(|labels| labels.value.clone()).unwrap_or_default();
+        let labels = raw.labels.iter().flat_map(|labels| label_values(&labels.value));
+        group.labels = labels.map(|(name, value)| (name.clone(), value.to_owned())).collect();
         Ok(group)
     }
 
@@ -562,20 +619,54 @@ impl Checker<'_> {
         }
         for (j, file) in raw.files.iter().enumerate() {
             let name = file.value.as_str();
-            let known = [".json", ".yml", ".yaml"].iter().any(|ending| name.ends_with(ending));
+            let error = |what: String| {
+                Err(self.error(line_of(file), format!("{path}.files[{j}]: path name {name:?} {what}")))
+            };
+            let known =
+                [".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"].iter().any(|end| name.ends_with(end));
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             if !known || folder.contains('*') {
-                let what = format!(
-                    "path name {name:?} is not valid for file discovery; one * in the last part, and \
-                                    .json, .yml or .yaml at the end"
+                return error(
+                    "is not valid for file discovery; one * in the last part, and .json, .yml or .yaml at the end"
+                        .to_owned(),
                 );
-                return Err(self.error(line_of(file), format!("{path}.files[{j}]: {what}")));
+            }
+            if let Some(sign) = name.chars().find(|sign| ['?', '[', '\\'].contains(sign)) {
+                return error(format!(
+                    "has {sign:?}, of the signs of patterns only * is supported; name the files"
+                ));
             }
         }
         let refresh = self.duration(&format!("{path}.refresh_interval"), &raw.refresh_interval)?;
         let files = raw.files.iter().map(|file| file.value.clone()).collect();
         Ok(FileSdConfig { files, refresh_interval: refresh.unwrap_or(DurationMs(300_000)) })
     }
+}
+
+/// The text with `$$` for a dollar sign as Go's `os.Expand` reads it, or the first environment variable in it. A dollar
+/// sign with no name behind it stays.
+fn without_variables(text: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..=at]);
+        rest = &rest[at + 1..];
+        match rest.chars().next() {
+            Some('$') => rest = &rest[1..],
+            Some('{') => {
+                let end = rest.find('}').map_or(rest.len(), |end| end + 1);
+                return Err(format!("${}", &rest[..end]));
+            }
+            Some(sign) if sign.is_ascii_digit() || "*#@!?-".contains(sign) => return Err(format!("${sign}")),
+            Some(sign) if sign.is_ascii_alphabetic() || sign == '_' => {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                return Err(format!("${}", &rest[..end]));
+            }
+            _ => {}
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
 }
 
 fn http_header((name, raw): (&String, &super::raw::RawHeader)) -> HttpHeader {
@@ -585,77 +676,4 @@ fn http_header((name, raw): (&String, &super::raw::RawHeader)) -> HttpHeader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(text: &str) -> String {
-        parse("p.yml", text, Unsupported::Refuse).expect_err("the configuration is wrong").to_string()
-    }
-
-    fn job(rest: &str) -> String {
-        format!("scrape_configs:\n- job_name: a\n{rest}")
-    }
-
-    #[test]
-    fn an_error_names_file_line_and_field() {
-        assert_eq!(
-            refused(&job("  scrape_interval: 5q\n")),
-            "p.yml:3: scrape_configs[0].scrape_interval: not a valid duration string: \"5q\"; write it like 15s or 1h30m"
-        );
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_that_names_it() {
-        assert_eq!(
-            refused("globa:\n  x: 1\n"),
-            "p.yml:1: globa: unknown field; remove it or correct its name"
-        );
-    }
-
-    #[test]
-    fn what_is_not_supported_yet_is_refused_by_name_unless_it_is_empty() {
-        assert_eq!(
-            refused("rule_files:\n- a.yml\n"),
-            "p.yml:2: rule_files: not supported yet; remove it, or start with --config.ignore-unsupported"
-        );
-        let config = parse("p.yml", "rule_files: []\nalerting:\n  alertmanagers: []\n", Unsupported::Refuse);
-        assert_eq!(config.expect("empty parts are no parts").ignored, Vec::<String>::new());
-    }
-
-    #[test]
-    fn what_is_not_supported_yet_can_be_ignored_and_is_listed() {
-        let config = parse("p.yml", "rule_files: [a.yml]\n", Unsupported::Ignore).expect("ignored");
-        assert_eq!(config.ignored, ["rule_files"]);
-    }
-
-    #[test]
-    fn a_section_takes_from_global_what_it_does_not_say_itself() {
-        let text =
-            format!("global: {{scrape_interval: 5s, sample_limit: 7}}\n{}", job("  sample_limit: 9\n"));
-        let config = parse("p.yml", &text, Unsupported::Refuse).expect("good");
-        assert_eq!(config.scrape_configs[0].scrape_interval, DurationMs(5_000));
-        assert_eq!(config.scrape_configs[0].scrape_timeout, DurationMs(5_000));
-        assert_eq!(config.scrape_configs[0].limits.samples, 9);
-    }
-
-    #[test]
-    fn two_jobs_of_one_name_are_refused() {
-        let text = "scrape_configs:\n- job_name: a\n- job_name: a\n";
-        assert_eq!(
-            refused(text),
-            "p.yml:3: scrape_configs[1].job_name: found multiple scrape configs with job name \"a\"; rename one"
-        );
-    }
-
-    #[test]
-    fn a_label_value_that_looks_like_a_number_stays_as_it_is_written() {
-        let text = job("  static_configs:\n  - targets: ['a:1']\n    labels: {version: 1.10}\n");
-        let config = parse("p.yml", &text, Unsupported::Refuse).expect("good");
-        assert_eq!(config.scrape_configs[0].static_configs[0].labels["version"], "1.10");
-    }
-
-    #[test]
-    fn the_empty_file_is_a_configuration_without_jobs() {
-        assert!(parse("p.yml", "", Unsupported::Refuse).expect("good").scrape_configs.is_empty());
-    }
-}
+mod tests;

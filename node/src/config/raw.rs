@@ -11,7 +11,8 @@ use std::{collections::BTreeMap, fmt};
 /// An optional value with its line.
 pub(super) type Opt<T> = Option<Spanned<T>>;
 
-/// A part that is not supported: only whether it is empty matters.
+/// A part that is not supported: only whether it is empty matters. A list or mapping of what is empty is empty, too,
+/// like the `alerting` of Prometheus's own example.
 #[derive(Debug)]
 pub(super) struct Anything {
     pub(super) is_empty: bool,
@@ -51,8 +52,8 @@ impl<'de> Deserialize<'de> for Anything {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
                 let mut empty = true;
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    empty = false;
+                while let Some(value) = seq.next_element::<Anything>()? {
+                    empty &= value.is_empty;
                 }
                 Ok(empty)
             }
@@ -94,7 +95,7 @@ pub(super) struct RawGlobal {
     pub(super) rule_query_offset: Opt<Anything>,
     pub(super) query_log_file: Opt<String>,
     pub(super) scrape_failure_log_file: Opt<Anything>,
-    pub(super) external_labels: Opt<BTreeMap<String, String>>,
+    pub(super) external_labels: Opt<RawLabels>,
     pub(super) body_size_limit: Opt<String>,
     pub(super) sample_limit: Opt<u64>,
     pub(super) target_limit: Opt<u64>,
@@ -150,12 +151,16 @@ macro_rules! raw_scrape {
             pub(super) convert_classic_histograms_to_nhcb: Opt<bool>,
             pub(super) native_histogram_bucket_limit: Opt<u64>,
             pub(super) native_histogram_min_bucket_factor: Opt<f64>,
+            #[serde(deserialize_with = "zero_if_null")]
             pub(super) metrics_path: Opt<String>,
+            #[serde(deserialize_with = "zero_if_null")]
             pub(super) scheme: Opt<String>,
             pub(super) params: Option<BTreeMap<String, Vec<String>>>,
             pub(super) honor_labels: Opt<bool>,
+            #[serde(deserialize_with = "zero_if_null")]
             pub(super) honor_timestamps: Opt<bool>,
             pub(super) track_timestamps_staleness: Opt<bool>,
+            #[serde(deserialize_with = "zero_if_null")]
             pub(super) enable_compression: Opt<bool>,
             pub(super) extra_scrape_metrics: Opt<bool>,
             pub(super) body_size_limit: Opt<String>,
@@ -174,6 +179,7 @@ macro_rules! raw_scrape {
             pub(super) bearer_token_file: Opt<String>,
             pub(super) oauth2: Opt<Anything>,
             pub(super) tls_config: Opt<RawTls>,
+            #[serde(deserialize_with = "zero_if_null")]
             pub(super) follow_redirects: Opt<bool>,
             pub(super) enable_http2: Opt<bool>,
             pub(super) proxy_url: Opt<Anything>,
@@ -279,7 +285,7 @@ pub(super) struct RawHeader {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStatic {
     pub(super) targets: Vec<Spanned<String>>,
-    pub(super) labels: Opt<BTreeMap<String, String>>,
+    pub(super) labels: Opt<RawLabels>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -293,17 +299,28 @@ pub(super) struct RawFileSd {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawRelabel {
     pub(super) source_labels: Option<Vec<String>>,
-    pub(super) separator: Option<String>,
+    #[serde(deserialize_with = "zero_if_null")]
+    pub(super) separator: Opt<String>,
     pub(super) target_label: Option<String>,
-    /// Present and null is the empty expression, which matches only the empty text.
-    #[serde(deserialize_with = "present_or_null")]
-    pub(super) regex: Option<String>,
+    /// Null is the empty expression, which matches only the empty text.
+    #[serde(deserialize_with = "zero_if_null")]
+    pub(super) regex: Opt<String>,
     pub(super) modulus: Option<u64>,
-    pub(super) replacement: Option<String>,
+    /// Null is the empty text, which deletes a label.
+    #[serde(deserialize_with = "zero_if_null")]
+    pub(super) replacement: Opt<String>,
+    #[serde(deserialize_with = "zero_if_null")]
     pub(super) action: Opt<String>,
 }
 
-/// Tells an absent key (`None`) from one that is there with nothing behind it (`Some("")`).
-fn present_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Some(Option::<String>::deserialize(deserializer)?.unwrap_or_default()))
+/// Labels; one with nothing behind it is the empty text.
+pub(super) type RawLabels = BTreeMap<String, Option<String>>;
+
+/// Tells an absent key, which has its default, from one with nothing behind it, which is empty or false as in
+/// Prometheus. Needed only where the default is something else.
+fn zero_if_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<Opt<T>, D::Error> {
+    let Spanned { value, referenced, defined } = Spanned::<Option<T>>::deserialize(deserializer)?;
+    Ok(Some(Spanned::new(value.unwrap_or_default(), referenced, defined)))
 }

@@ -69,17 +69,24 @@ pub enum ScrapeConfigError {
     TlsVersions,
 }
 
-/// Headers that have a field of their own or belong to the transport.
-const RESERVED_HEADERS: [&str; 9] = [
+/// Headers that have a field of their own, are written by the scrape, or belong to the transport: Prometheus's list, but
+/// for the headers of remote write, and the last two, which here would break the connection.
+const RESERVED_HEADERS: [&str; 15] = [
     "authorization",
     "host",
     "content-encoding",
     "content-length",
-    "accept-encoding",
+    "content-type",
+    "user-agent",
     "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+    "x-prometheus-scrape-timeout-seconds",
     "transfer-encoding",
     "upgrade",
-    "proxy-authorization",
 ];
 
 impl ScrapeConfig {
@@ -108,11 +115,10 @@ impl ScrapeConfig {
         if self.basic_auth.is_some() && self.authorization.is_some() {
             return Err(ScrapeConfigError::TwoCredentials);
         }
-        if let Some(address) = self
-            .static_configs
-            .iter()
-            .flat_map(|group| group.addresses())
-            .find(|address| !check_address(address))
+        // With relabelling it is the final address that counts: a probe's targets are URLs that become a parameter.
+        let mut addresses = self.static_configs.iter().flat_map(|group| group.addresses());
+        if self.relabel_configs.is_empty()
+            && let Some(address) = addresses.find(|address| !check_address(address))
         {
             return Err(ScrapeConfigError::Address(address.to_owned()));
         }
@@ -189,6 +195,16 @@ mod tests {
     fn a_static_target_is_an_address_and_no_url() {
         let group = TargetGroup::of_addresses("0", ["http://bad"]);
         assert_eq!(error(|c| c.static_configs = vec![group]), "\"http://bad\" is not a valid hostname");
+    }
+
+    #[test]
+    fn what_a_scrape_writes_itself_is_no_extra_header() {
+        let error =
+            |name: &str| error(|c| c.http_headers = vec![HttpHeader { name: name.into(), values: vec![] }]);
+        assert!(error("User-Agent").contains("can not be set here"));
+        assert!(error("content-type").contains("can not be set here"));
+        assert!(error("X-Prometheus-Scrape-Timeout-Seconds").contains("can not be set here"));
+        assert_eq!(error("Accept-Language"), "fine");
     }
 
     #[test]

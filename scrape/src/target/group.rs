@@ -1,10 +1,12 @@
 //! Target groups: addresses with labels in common, as `static_configs` and the files of `file_sd_configs` hold them.
 
+use crate::yaml_options;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The longest file of target groups that is read, in bytes.
-pub const GROUP_FILE_BYTES_MAX: usize = 64 << 20;
+/// The longest file of target groups that is read, in bytes: as much as a cluster keeps of its configuration with all
+/// files.
+pub const GROUP_FILE_BYTES_MAX: usize = 8 << 20;
 
 /// Targets that were discovered together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +50,9 @@ pub enum GroupError {
 struct RawGroup {
     #[serde(default)]
     targets: Option<Vec<String>>,
+    /// A value with nothing behind it is the empty text.
     #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, Option<String>>>,
 }
 
 const ADDRESS: &str = "__address__";
@@ -85,15 +88,20 @@ impl TargetGroup {
             return Err(GroupError::TooLong { file: name() });
         }
         let malformed = |what: String| GroupError::Malformed { file: name(), what };
-        let raw: Option<Vec<Option<RawGroup>>> = match file.rsplit_once('.').map(|(_, ending)| ending) {
+        let ending = file.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+        let raw: Option<Vec<Option<RawGroup>>> = match ending.as_deref() {
             Some("json") => serde_json::from_str(contents).map_err(|e| malformed(e.to_string()))?,
-            Some("yml" | "yaml") => serde_saphyr::from_str(contents).map_err(|e| malformed(e.to_string()))?,
+            Some("yml" | "yaml") => {
+                serde_saphyr::from_str_with_options(contents, yaml_options(GROUP_FILE_BYTES_MAX))
+                    .map_err(|e| malformed(e.to_string()))?
+            }
             _ => return Err(GroupError::Extension { file: name() }),
         };
         let group = |(i, raw): (usize, Option<RawGroup>)| {
             let raw = raw.ok_or_else(|| malformed(format!("nil target group item found (index {i})")))?;
             let mut group = TargetGroup::of_addresses(format!("{file}:{i}"), raw.targets.unwrap_or_default());
-            group.labels = raw.labels.unwrap_or_default();
+            let labels = raw.labels.unwrap_or_default().into_iter();
+            group.labels = labels.map(|(name, value)| (name, value.unwrap_or_default())).collect();
             if let Some(label) = group.labels.keys().find(|label| label.is_empty()) {
                 return Err(malformed(format!("{label:?} is not a valid label name")));
             }
@@ -120,6 +128,27 @@ mod tests {
         assert_eq!(yaml[0].labels["rack"], "1.10");
         assert_eq!(yaml[0].labels["__meta_filepath"], "t.yml");
         assert_eq!(yaml[0].targets, json[0].targets);
+    }
+
+    #[test]
+    fn a_label_with_nothing_behind_it_is_empty() {
+        let yaml = read("T.YML", "- targets: ['a:1']\n  labels: {dc: , rack: ~, row: 'null'}\n");
+        assert_eq!((yaml[0].labels["dc"].as_str(), yaml[0].labels["rack"].as_str()), ("", ""));
+        assert_eq!(yaml[0].labels["row"], "null");
+        assert_eq!(read("t.JSON", r#"[{"labels": {"dc": null}}]"#)[0].labels["dc"], "");
+    }
+
+    #[test]
+    fn a_file_is_bounded_by_its_length_and_not_by_its_number_of_targets() {
+        let addresses: String = (0..300_000).map(|i| format!("  - h{i}:9100\n")).collect();
+        assert_eq!(read("t.yml", &format!("- targets:\n{addresses}"))[0].targets.len(), 300_000);
+    }
+
+    #[test]
+    fn any_number_of_groups_share_one_anchor() {
+        let group = "- {targets: ['a:1'], labels: *l}\n".repeat(500);
+        let groups = read("t.yml", &format!("- {{targets: ['a:1'], labels: &l {{dc: x}}}}\n{group}"));
+        assert_eq!(groups[500].labels["dc"], "x");
     }
 
     #[test]
