@@ -6,6 +6,7 @@ use crate::config::{self, mask_secrets};
 use api::ports::{ConfigEntry, ConfigSource, QueryLogFile};
 use model::{BoxFuture, ConfigVersion, Fs, Labels, TimestampMs};
 use raft::meta::{ConfigFiles, MetaCommand, MetaResponse, OfferMode};
+use scrape::TargetGroup;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -35,6 +36,8 @@ struct Remembered {
 #[derive(Debug, Default)]
 struct State {
     remembered: Remembered,
+    /// Files of targets that cannot be used as they are, with the hashes of their contents: each is told once.
+    broken: BTreeMap<String, u64>,
     last_reload_failed: bool,
     last_reload: TimestampMs,
     reloads: u64,
@@ -105,7 +108,7 @@ impl Configuration {
 
     /// Offers a text that was checked.
     async fn offer(&self, text: &str, mode: OfferMode) -> Result<ConfigVersion, String> {
-        let files = self.read_files(text)?;
+        let files = self.files_to_offer(text)?;
         let hashes: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.clone(), hash(text))).collect();
         let offer = MetaCommand::OfferConfig {
             node: Some(self.node.id()),
@@ -136,22 +139,59 @@ impl Configuration {
         config::parse(&file, text, self.node.options.unsupported()).map_err(|error| error.to_string())
     }
 
-    /// Contents of the service discovery files that a configuration names and this node has.
-    fn read_files(&self, text: &str) -> Result<ConfigFiles, String> {
+    /// The files that go with a configuration. One that is broken here stays as the cluster has it: as in Prometheus,
+    /// its last good targets are the ones that count.
+    fn files_to_offer(&self, text: &str) -> Result<ConfigFiles, String> {
+        let (mut files, broken) = self.read_files(text)?;
+        let state = self.node.meta.state();
+        let committed = state.config().map(|config| &config.files);
+        for path in broken {
+            if let Some(contents) = committed.and_then(|files| files.get(&path)) {
+                files.insert(path, contents.clone());
+            }
+        }
+        Ok(files)
+    }
+
+    /// Contents of the service discovery files that a configuration names and this node has, and the names of those
+    /// that cannot be used.
+    fn read_files(&self, text: &str) -> Result<(ConfigFiles, Vec<String>), String> {
         let config = self.check(text)?;
         let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
-        let mut files = ConfigFiles::new();
+        let (mut files, mut broken) = (ConfigFiles::new(), Vec::new());
         for pattern in config.file_sd_patterns() {
             for path in expand(&*self.node.ports.fs, base, &pattern) {
                 let full = base.join(&path);
-                match self.node.ports.fs.read(&full).map(String::from_utf8) {
-                    Ok(Ok(contents)) => drop(files.insert(path, contents)),
-                    Ok(Err(_)) => tracing::warn!(file = %full.display(), "not UTF-8; left out"),
+                match self.node.ports.fs.read(&full) {
+                    Ok(contents) => match self.usable(&path, contents) {
+                        Some(contents) => drop(files.insert(path, contents)),
+                        None => broken.push(path),
+                    },
                     Err(error) => tracing::debug!(file = %full.display(), %error, "left out"),
                 }
             }
         }
-        Ok(files)
+        Ok((files, broken))
+    }
+
+    /// The text of a file of targets, if it can be used.
+    fn usable(&self, path: &str, contents: Vec<u8>) -> Option<String> {
+        let hash = xxhash_rust::xxh3::xxh3_64(&contents);
+        let offered = self.state().remembered.files.get(path) == Some(&hash);
+        let checked = checked_file(path, contents, offered);
+        let mut state = self.state();
+        match checked {
+            Ok(text) => {
+                state.broken.remove(path);
+                Some(text)
+            }
+            Err(error) => {
+                if state.broken.insert(path.to_owned(), hash) != Some(hash) {
+                    tracing::warn!(%error, "file of targets cannot be used; its last good targets stay");
+                }
+                None
+            }
+        }
     }
 
     async fn reload_file(&self) -> Result<(), String> {
@@ -181,7 +221,7 @@ impl Configuration {
                 let Some(text) = this.node.meta.state().config().map(|config| config.text.clone()) else {
                     continue;
                 };
-                let Ok(files) = this.read_files(&text) else { continue };
+                let Ok((files, _)) = this.read_files(&text) else { continue };
                 let changed: ConfigFiles = {
                     let remembered = &this.state().remembered.files;
                     files
@@ -214,6 +254,16 @@ impl Configuration {
         }
         self.remember(|remembered| remembered.files.extend(seen));
     }
+}
+
+/// The text of a file of targets, or what is wrong with it. One that was offered as it is was read then, and is not read
+/// again every two seconds.
+fn checked_file(path: &str, contents: Vec<u8>, offered: bool) -> Result<String, String> {
+    let text = String::from_utf8(contents).map_err(|_| format!("{path}: not UTF-8"))?;
+    if !offered {
+        TargetGroup::parse_file(path, &text).map_err(|error| error.to_string())?;
+    }
+    Ok(text)
 }
 
 /// Paths that a pattern names, as written there; relative ones lie beside the configuration file.
@@ -274,7 +324,7 @@ impl ConfigSource for Configuration {
     fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
         Box::pin(async move {
             self.check(&yaml)?;
-            let files = self.read_files(&yaml)?;
+            let files = self.files_to_offer(&yaml)?;
             let at = self.node.ports.clock.now();
             let offer =
                 MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
@@ -295,5 +345,18 @@ impl ConfigSource for Configuration {
         });
         let entries = entries.collect();
         Box::pin(async move { entries })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checked_file;
+
+    #[test]
+    fn a_broken_file_of_targets_is_not_offered() {
+        let read = |text: &str| checked_file("t.json", text.as_bytes().to_vec(), false);
+        assert_eq!(read(r#"[{"targets": ["a:1"]}]"#).as_deref(), Ok(r#"[{"targets": ["a:1"]}]"#));
+        assert!(read(r#"[{"targets": ["a:1"#).unwrap_err().starts_with("t.json: EOF while parsing"));
+        assert_eq!(checked_file("t.json", vec![0xff], true).unwrap_err(), "t.json: not UTF-8");
     }
 }

@@ -5,7 +5,7 @@ use crate::config::{self, Config, Unsupported};
 use model::{ConfigVersion, Labels, ShardId};
 use raft::meta::{ConfigRecord, MetaState};
 use scrape::target::{Target, TargetGroup, TargetSet};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The targets of one scrape configuration that are not scraped.
 #[derive(Clone, Debug, Default)]
@@ -45,10 +45,11 @@ impl Default for TargetPlan {
 }
 
 impl TargetPlan {
-    /// Makes the plan of a committed configuration; `before` is the one it follows.
-    fn of(record: &ConfigRecord, shards: u32, before: &TargetPlan) -> TargetPlan {
+    /// Makes the plan of a committed configuration; `before` is the one it follows. Secrets lie where they do on this
+    /// node: relative to `directory`, in which its configuration file is.
+    fn of(record: &ConfigRecord, shards: u32, before: &TargetPlan, directory: &Path) -> TargetPlan {
         // It was checked before it was committed; a node that is stricter by its flags goes along.
-        let config = match config::parse("committed configuration", &record.text, Unsupported::Ignore) {
+        let mut config = match config::parse("committed configuration", &record.text, Unsupported::Ignore) {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!(%error, version = %record.version, "the committed configuration cannot be used here; upgrade this node");
@@ -56,7 +57,8 @@ impl TargetPlan {
             }
         };
         let mut plan = TargetPlan { version: record.version, ..TargetPlan::default() };
-        for scrape in &config.scrape_configs {
+        for scrape in &mut config.scrape_configs {
+            scrape.set_directory(directory);
             let mut groups = scrape.static_configs.clone();
             for pattern in scrape.file_sd_configs.iter().flat_map(|sd| &sd.files) {
                 groups.extend(file_groups(pattern, record));
@@ -113,7 +115,9 @@ pub(crate) async fn run(node: Arc<Node>) {
     loop {
         let state: Arc<MetaState> = meta.borrow_and_update().clone();
         if let Some(record) = state.config().filter(|config| config.version != node.plan.borrow().version) {
-            let plan = TargetPlan::of(record, state.shards.max(1), &node.plan.borrow().clone());
+            let directory = node.options.config_file.parent().unwrap_or(Path::new(""));
+            let before = node.plan.borrow().clone();
+            let plan = TargetPlan::of(record, state.shards.max(1), &before, directory);
             let targets: usize = plan.by_shard.values().map(Vec::len).sum();
             tracing::info!(version = %record.version, targets, "configuration in force");
             node.plan.send_replace(Arc::new(plan));
@@ -126,7 +130,26 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 #[cfg(test)]
 mod tests {
-    use super::matches_pattern;
+    use super::*;
+    use scrape::config::Secret;
+
+    #[test]
+    fn secrets_lie_beside_the_configuration_file_of_the_node_that_scrapes() {
+        let text = "scrape_configs:\n- job_name: a\n  authorization: {credentials_file: token}\n  static_configs: \
+                    [{targets: ['a:1']}]\n";
+        let record = ConfigRecord {
+            version: ConfigVersion(1),
+            text: text.to_owned(),
+            files: BTreeMap::new(),
+            offered_by: None,
+            at: model::TimestampMs(0),
+            index: model::LogIndex(1),
+        };
+        let plan = TargetPlan::of(&record, 1, &TargetPlan::default(), Path::new("/etc/vestal"));
+        let target = plan.by_shard.values().flatten().next().expect("one target");
+        let credentials = target.config.authorization.as_ref().map(|auth| auth.credentials.clone());
+        assert_eq!(credentials, Some(Secret::File("/etc/vestal/token".to_owned())));
+    }
 
     #[test]
     fn a_star_stands_for_anything_within_one_folder() {

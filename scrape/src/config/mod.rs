@@ -13,6 +13,7 @@ pub use units::{ByteSize, UnitError, format_duration, parse_bytes, parse_duratio
 
 use crate::{relabel::RelabelConfig, target::TargetGroup};
 use model::DurationMs;
+use std::path::Path;
 
 /// Which names of metrics and labels are allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,6 +178,22 @@ impl ScrapeConfig {
         }
     }
 
+    /// Joins relative paths of secrets with the directory of the configuration file. Called on the node that scrapes,
+    /// never before: what is agreed on is the text, and nodes may keep their files in different places.
+    pub fn set_directory(&mut self, directory: &Path) {
+        let auth = self.basic_auth.iter_mut().flat_map(|auth| [&mut auth.username, &mut auth.password]);
+        let token = self.authorization.iter_mut().map(|auth| &mut auth.credentials);
+        let headers = self.http_headers.iter_mut().flat_map(|header| &mut header.values);
+        let tls = [&mut self.tls.ca, &mut self.tls.cert, &mut self.tls.key].into_iter().flatten();
+        for secret in auth.chain(token).chain(headers).chain(tls) {
+            if let Secret::File(path) = secret
+                && !path.is_empty()
+            {
+                *path = directory.join(&*path).to_string_lossy().into_owned();
+            }
+        }
+    }
+
     /// Whether a target is scraped alike under both: which targets there are does not matter.
     pub(crate) fn scrapes_like(&self, other: &ScrapeConfig) -> bool {
         let scraping = |config: &ScrapeConfig| ScrapeConfig {
@@ -188,5 +205,26 @@ impl ScrapeConfig {
             ..config.clone()
         };
         scraping(self) == scraping(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_of_secrets_are_joined_with_the_directory() {
+        let file = |path: &str| Secret::File(path.to_owned());
+        let mut config = ScrapeConfig::new("a");
+        config.basic_auth = Some(BasicAuth { username: Secret::Inline("u".into()), password: file("p.txt") });
+        config.authorization = Some(Authorization { kind: "Bearer".into(), credentials: file("../token") });
+        config.tls.ca = Some(file("/etc/ca.pem"));
+        config.http_headers = vec![HttpHeader { name: "X".into(), values: vec![file("x")] }];
+        config.set_directory(Path::new("/etc/vestal"));
+        let auth = config.basic_auth.expect("there");
+        assert_eq!((auth.username, auth.password), (Secret::Inline("u".into()), file("/etc/vestal/p.txt")));
+        assert_eq!(config.authorization.expect("there").credentials, file("/etc/vestal/../token"));
+        assert_eq!(config.tls.ca, Some(file("/etc/ca.pem")));
+        assert_eq!(config.http_headers[0].values, [file("/etc/vestal/x")]);
     }
 }

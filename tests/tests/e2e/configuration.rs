@@ -119,4 +119,16 @@ fn file_sd_targets_follow_their_file() {
     fs::write(&part, list(targets.addresses())).unwrap();
     fs::rename(&part, &file).unwrap();
     wait_until("two targets, once the file changed", PATIENCE, || count("2"));
+    // A file that is broken, here in the middle of being written, changes nothing, a reload included.
+    fs::write(&file, &list(targets.addresses())[..20]).unwrap();
+    wait_until("every node has said that the file is broken", PATIENCE, || {
+        let silent = (1..=3).find(|i| !cluster.log_tail(*i).contains("file of targets cannot be used"));
+        silent.map_or(Ok(()), |i| Err(format!("node {i} has not")))
+    });
+    let reload = cluster.client(1).post("/-/reload", &[], b"").expect("an answer");
+    assert_eq!(reload.status, 200, "{reload:?}");
+    count("2").expect("the last good targets stay");
+    fs::write(&part, list(&targets.addresses()[1..])).unwrap();
+    fs::rename(&part, &file).unwrap();
+    wait_until("one target, once the file is good again", PATIENCE, || count("1"));
 }
