@@ -114,6 +114,15 @@ pub trait File: Send + Sync + Debug {
     /// # Errors
     /// As the system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes sure that writes from `from` up to `upto` find room; neither length nor contents change. A file system
+    /// that cannot promise it says nothing: then the writes themselves may fail.
+    ///
+    /// # Errors
+    /// As the system says; `StorageFull` if there is no room.
+    fn reserve(&self, from: u64, upto: u64) -> io::Result<()> {
+        let _cannot = (from, upto);
+        Ok(())
+    }
     /// Makes data and length durable (`fdatasync`). After an error the file's contents are unknown: never retry.
     ///
     /// # Errors

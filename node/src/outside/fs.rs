@@ -4,7 +4,10 @@ use model::{File, Fs, OpenOptions};
 use std::{
     ffi::CString,
     fs, io,
-    os::unix::{ffi::OsStrExt, fs::FileExt},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::FileExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -30,6 +33,28 @@ impl File for SystemFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn reserve(&self, from: u64, upto: u64) -> io::Result<()> {
+        let offset = |at: u64| libc::off_t::try_from(at).map_err(io::Error::other);
+        let (from, length) = (offset(from)?, offset(upto.saturating_sub(from))?);
+        if length == 0 {
+            return Ok(());
+        }
+        loop {
+            // SAFETY: a plain system call on a descriptor that `self` holds open.
+            #[expect(unsafe_code, reason = "the standard library cannot reserve room")]
+            let done =
+                unsafe { libc::fallocate(self.0.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, length) };
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                _ if done == 0 => return Ok(()),
+                Some(libc::EINTR) => {}
+                // Not every file system can.
+                Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => return Ok(()),
+                _ => return Err(error),
+            }
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

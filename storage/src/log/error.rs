@@ -75,7 +75,7 @@ pub enum LogError {
         /// Bytes that wait.
         queued: u64,
     },
-    /// The file system has no room. Nothing of what waited was kept; possible again when there is room.
+    /// The file system has no room. What waits is held until there is; more is not taken.
     #[error("disk full: {0}")]
     DiskFull(String),
     /// The caller broke a rule; nothing was changed.

@@ -13,6 +13,7 @@
 //! - The segments together are never longer than [`LogOptions::size`].
 //! - Damage is never repaired by guessing: only what was not known to be synced is cut off (`docs/formats/log.md`).
 //! - After a failed sync nothing is written any more.
+//! - On a full disk nothing is given up: what waits is written when there is room, in its order.
 
 mod check;
 mod error;
@@ -39,6 +40,8 @@ pub use state::Done;
 use bytes::Bytes;
 use format::Summary;
 use model::{Clock, Fs, LogId, LogIndex, ShardId, Spawner, Term};
+#[cfg(test)]
+use options::SPARE_BYTES;
 use options::record_bytes;
 use state::{Action, State};
 use std::{
@@ -369,7 +372,31 @@ impl Log {
     pub fn check_room(&self, bytes: usize) -> Result<(), LogError> {
         let state = lock(&self.shared.state);
         state.check_open()?;
+        if let Some(full) = &state.full {
+            return Err(full.error.clone());
+        }
         check_room(&state, &self.shared.options, record_bytes(bytes))
+    }
+
+    /// Why nothing is acknowledged: [`LogError::DiskFull`] or [`LogError::Full`] until there is room,
+    /// [`LogError::Poisoned`] for good. `None` while the log works.
+    #[must_use]
+    pub fn trouble(&self) -> Option<LogError> {
+        let state = lock(&self.shared.state);
+        state.failed.clone().or_else(|| state.full.as_ref().map(|full| full.error.clone()))
+    }
+
+    /// Looks for room, if there was none; to be called from time to time.
+    pub fn look_for_room(&self) {
+        let full = {
+            let mut state = lock(&self.shared.state);
+            let full = state.full.is_some() && state.check_open().is_ok();
+            state.retry |= full;
+            full
+        };
+        if full {
+            self.wake();
+        }
     }
 
     /// Waits until the queue takes appends again, or the log is out of service.

@@ -45,7 +45,7 @@ impl LogOptions {
         (self.size / 8).min(64 * MIB)
     }
 
-    /// Room kept in each segment for its start and the headers of a batch: every group's state fits.
+    /// Room kept in each segment for its start, the headers of a batch and the spare: every group's state fits.
     pub(super) const START_BYTES_MAX: u64 = 256 * 1024;
 
     /// Bytes that a batch has at most, unless its only entry is longer.
@@ -65,6 +65,12 @@ impl LogOptions {
         self.bytes_max() / 4 * 3
     }
 }
+
+/// Room behind every batch for what must be written on a full disk, too: 250 votes and more.
+pub(super) const SPARE_BYTES: u64 = 32 * 1024;
+
+/// Room that is asked of the file system at once. More would hide a full disk for longer.
+pub(super) const RESERVE_BYTES: u64 = 256 * 1024;
 
 /// What an entry costs in a segment.
 pub(super) fn record_bytes(payload: usize) -> u64 {
@@ -86,7 +92,7 @@ mod tests {
         // The segment's own start, and the header of the batch that carries the longest entry.
         let all =
             PREAMBLE_BYTES + 2 * BATCH_HEADER_BYTES + GROUPS_MAX * state + identity + RECORD_HEADER_BYTES;
-        assert!((all as u64) < LogOptions::START_BYTES_MAX);
+        assert!(all as u64 + SPARE_BYTES < LogOptions::START_BYTES_MAX);
     }
 
     #[test]

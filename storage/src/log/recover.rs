@@ -1,13 +1,14 @@
 //! Opening: reads all segments, tells a torn tail from corruption, and only then changes anything.
 
 use super::{
-    LogOptions, OpenError, Position, Recovered,
+    LogError, LogOptions, OpenError, Position, Recovered,
     format::VERSION,
+    options::SPARE_BYTES,
     replay::Replay,
     scan::{SegmentScan, Stop, synced_beyond},
     segment::{self, Segment, Start, StartError},
-    state::State,
-    writer::Writer,
+    state::{Full, State},
+    writer::{Writer, is_full},
 };
 use model::{File, Fs, OpenOptions};
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
@@ -184,15 +185,24 @@ pub(super) fn open(
     }
     let mut found = Found::read(fs, dir)?;
     tidy(fs, dir, &mut found)?;
-    let writer = match found.end {
+    let mut writer = match found.end {
         Some((end, chain)) => {
             let file = found.segments[&end.segment].file.clone();
-            Writer { file, end, chain, buffer: Vec::new() }
+            let reserved = u64::from(end.offset) + SPARE_BYTES;
+            Writer { file, end, chain, reserved, buffer: Vec::new() }
         }
         None => begin(fs, dir, &mut found)?,
     };
     let Replay { groups, identity, oldest, .. } = found.replay;
     let mut state = State::recovered(groups, found.segments, oldest);
+    match writer.file.reserve(u64::from(writer.end.offset), writer.reserved) {
+        // A node may start on a full disk: it holds what it should write until there is room.
+        Err(error) if is_full(&error) => {
+            writer.reserved = u64::from(writer.end.offset);
+            state.full = Some(Full { error: LogError::DiskFull(error.to_string()), spare_used: true });
+        }
+        result => result.map_err(io_error("reserve room for the log"))?,
+    }
     state.identity.clone_from(&identity);
     let groups = state.groups.keys().filter_map(|id| Some((*id, state.group_state(*id)?))).collect();
     Ok((state, writer, Recovered { groups, identity, torn: found.torn }))
@@ -235,5 +245,11 @@ fn begin(fs: &dyn Fs, dir: &Path, found: &mut Found) -> Result<Writer, OpenError
     let segment = Segment { file: started.file.clone(), len: u64::from(started.len), live: BTreeMap::new() };
     found.segments.insert(1, segment);
     let end = Position { segment: 1, offset: started.len };
-    Ok(Writer { file: started.file, end, chain: started.chain, buffer: Vec::new() })
+    Ok(Writer {
+        file: started.file,
+        end,
+        chain: started.chain,
+        reserved: started.reserved,
+        buffer: Vec::new(),
+    })
 }

@@ -3,6 +3,7 @@
 use super::{
     Position, ShardId,
     format::{BatchBuilder, Head, Kind, PREAMBLE_BYTES, Preamble, Summary},
+    options::SPARE_BYTES,
 };
 use bytes::Bytes;
 use model::{File, Fs, OpenOptions};
@@ -80,6 +81,8 @@ pub(super) struct Started {
     pub(super) file: Arc<dyn File>,
     pub(super) len: u32,
     pub(super) chain: u64,
+    /// Up to here the file system promised room: for the spare.
+    pub(super) reserved: u64,
 }
 
 /// How far beginning a segment came when it failed.
@@ -113,11 +116,13 @@ impl Start {
         let options = OpenOptions { write: true, create: true, truncate: true, exclusive: false };
         let file = fs.open(&path(dir, self.segment), options).map_err(StartError::Write)?;
         model::point!("log.segment.created");
+        let reserved = bytes.len() as u64 + SPARE_BYTES;
+        file.reserve(0, reserved).map_err(StartError::Write)?;
         file.write_all_at(&bytes, 0).map_err(StartError::Write)?;
         model::point!("log.segment.written");
         file.sync().map_err(StartError::Sync)?;
         model::point!("log.segment.synced");
         fs.sync_dir(dir).map_err(StartError::Sync)?;
-        Ok(Started { file: Arc::from(file), len: bytes.len() as u32, chain })
+        Ok(Started { file: Arc::from(file), len: bytes.len() as u32, chain, reserved })
     }
 }

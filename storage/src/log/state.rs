@@ -13,7 +13,7 @@ use super::{
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::Arc,
 };
@@ -59,10 +59,19 @@ pub(super) enum Planned {
     Drop { oldest: u32 },
 }
 
+/// There is no room for what waits.
+pub(super) struct Full {
+    /// Why.
+    pub(super) error: LogError,
+    /// Even small operations find none.
+    pub(super) spare_used: bool,
+}
+
 /// A batch's worth of work.
 #[derive(Default)]
 pub(super) struct Plan {
-    pub(super) ops: usize,
+    /// Places in the queue of the operations that are in `records`, in the same order.
+    pub(super) ops: Vec<usize>,
     pub(super) records: Vec<Planned>,
     pub(super) bytes: u64,
 }
@@ -83,8 +92,10 @@ pub(super) struct State {
     pub(super) live: u64,
     pub(super) identity: Option<Bytes>,
     pub(super) failed: Option<LogError>,
-    /// The last batch did not fit on the disk: nothing is tried before somebody asks for something again.
-    pub(super) stalled: bool,
+    /// The last batch found no room: what waits is held, and only small operations are written.
+    pub(super) full: Option<Full>,
+    /// It is time to look for room again.
+    pub(super) retry: bool,
     pub(super) closing: bool,
     pub(super) closed: bool,
     /// Whether somebody runs the writer right now (inline mode).
@@ -127,9 +138,37 @@ impl State {
         (oldest > self.oldest).then_some(oldest)
     }
 
+    /// Whether only small operations are to be written.
+    pub(super) fn is_held(&self) -> bool {
+        self.full.is_some() && !self.retry
+    }
+
     pub(super) fn has_work(&self) -> bool {
-        let idle = self.stalled || self.failed.is_some();
-        !self.queue.is_empty() || (!idle && self.droppable().is_some())
+        if self.failed.is_some() {
+            return !self.queue.is_empty();
+        }
+        match &self.full {
+            Some(full) if !self.retry => {
+                !full.spare_used && (self.droppable().is_some() || self.small_ops().next().is_some())
+            }
+            Some(_) => true,
+            None => !self.queue.is_empty() || self.droppable().is_some(),
+        }
+    }
+
+    /// Operations that may be written although entries before them wait. A vote has nothing to do with entries; other
+    /// operations keep their order within their group.
+    fn small_ops(&self) -> impl Iterator<Item = usize> {
+        let mut waiting = BTreeSet::new();
+        let mut is_small = move |op: &Op| match &op.action {
+            Action::Vote(_) | Action::Identity(_) => true,
+            Action::Truncate { .. } | Action::Purge { .. } => !waiting.contains(&op.group),
+            Action::Append(_) => {
+                waiting.insert(op.group);
+                false
+            }
+        };
+        self.queue.iter().enumerate().filter(move |(_, op)| is_small(op)).map(|(at, _)| at)
     }
 
     /// Queues an operation whose effect on the group is in place already.
@@ -141,7 +180,6 @@ impl State {
         ticket: u32,
         done: Option<Done>,
     ) {
-        self.stalled = false;
         self.queued_bytes += bytes;
         if matches!(action, Action::Append(_)) {
             self.queued_live += bytes;
@@ -190,13 +228,15 @@ impl State {
     }
 
     /// Chooses what the next batch holds.
-    pub(super) fn plan(&mut self, options: &LogOptions) -> Plan {
+    pub(super) fn plan(&self, options: &LogOptions, only_small: bool) -> Plan {
         let mut plan = Plan { bytes: BATCH_OVERHEAD, ..Plan::default() };
-        for op in &self.queue {
-            if plan.ops > 0 && plan.bytes + op.bytes > options.batch_bytes() {
+        let small: Option<Vec<usize>> = only_small.then(|| self.small_ops().collect());
+        let chosen = |at: &usize| small.as_ref().is_none_or(|small| small.binary_search(at).is_ok());
+        for (at, op) in self.queue.iter().enumerate().filter(|(at, _)| chosen(at)) {
+            if !plan.ops.is_empty() && plan.bytes + op.bytes > options.batch_bytes() {
                 break;
             }
-            plan.ops += 1;
+            plan.ops.push(at);
             plan.bytes += op.bytes;
             plan.records.push(match &op.action {
                 Action::Append(entries) => Planned::Append { group: op.group, entries: entries.clone() },
@@ -208,8 +248,10 @@ impl State {
         }
         // Committed indexes are hints: they travel with whatever is written anyway.
         for (id, group) in &self.groups {
-            if let Some(log_id) =
-                group.logical.committed.filter(|_| group.logical.committed != group.durable.committed)
+            if let Some(log_id) = group
+                .logical
+                .committed
+                .filter(|_| !only_small && group.logical.committed != group.durable.committed)
             {
                 plan.bytes += record_bytes(0);
                 plan.records.push(Planned::Committed { group: *id, log_id });
@@ -259,6 +301,8 @@ impl State {
     pub(super) fn complete(&mut self, plan: &Plan, locs: &[Loc]) -> Vec<Done> {
         let mut locs = locs.iter();
         let mut dones = Vec::new();
+        // As each is taken out, those behind it move up by one.
+        let mut ops = plan.ops.iter().enumerate().map(|(taken, at)| at - taken);
         for record in &plan.records {
             match record {
                 Planned::Committed { group, log_id } => {
@@ -268,7 +312,7 @@ impl State {
                 }
                 Planned::Drop { oldest } => self.oldest = self.oldest.max(*oldest),
                 _ => {
-                    let Some(mut op) = self.queue.pop_front() else { continue };
+                    let Some(mut op) = ops.next().and_then(|at| self.queue.remove(at)) else { continue };
                     self.queued_bytes -= op.bytes;
                     self.complete_op(&op, &mut locs);
                     dones.extend(op.done.take());

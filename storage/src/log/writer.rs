@@ -1,19 +1,22 @@
 //! The one who writes: makes room, begins segments, writes a batch, syncs it once, tells everyone who waited.
 //!
 //! ```text
-//!  queue ──plan──▶ make room ──▶ roll? ──▶ write ──▶ fdatasync ──▶ complete ──▶ callbacks
-//!                  (drop, copy)                │          │
-//!                                     full: cut│          └ error: poisoned for good
-//!                                          back▼
-//!                                             undo what waited
+//!  queue ──plan──▶ make room ──▶ roll? ──▶ reserve ──▶ write ──▶ fdatasync ──▶ complete ──▶ callbacks
+//!    ▲             (drop, copy)               │                      │
+//!    └──────────── full: what waits is held ──┘                      └ error: poisoned for good
 //! ```
+//!
+//! Room for a batch is reserved before it is written, so a full disk is found while nothing is half done. What waits
+//! is then held, not failed: a Raft group does not survive a failed write. Small operations go on from a spare that is
+//! reserved behind every batch: a node that is to give up a leadership has to save a vote. Where a file system cannot
+//! reserve, the write itself fails and is cut back durably before anything else happens.
 
 use super::{
     Loc, LogError, LogId, LogIndex, LogOptions, Position, ShardId, Term,
     format::{BatchBuilder, Head, Kind, RECORD_HEADER_BYTES, Summary, decode_record},
-    options::{BATCH_OVERHEAD, record_bytes},
+    options::{BATCH_OVERHEAD, RESERVE_BYTES, SPARE_BYTES, record_bytes},
     segment::{self, Segment, Start, StartError},
-    state::{Done, Plan, Planned, State},
+    state::{Done, Full, Plan, Planned, State},
 };
 use bytes::Bytes;
 use model::{Clock, File, Fs, Spawner};
@@ -51,7 +54,28 @@ pub(super) struct Writer {
     /// The end of the last batch: durable.
     pub(super) end: Position,
     pub(super) chain: u64,
+    /// Up to here the file system promised room.
+    pub(super) reserved: u64,
     pub(super) buffer: Vec<u8>,
+}
+
+/// What a batch may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// What leaves the spare behind it.
+    Plain,
+    /// The spare, too: for what is small and must not wait.
+    Spare,
+}
+
+impl Room {
+    /// Bytes that stay free behind a batch.
+    fn behind(self) -> u64 {
+        match self {
+            Room::Plain => SPARE_BYTES,
+            Room::Spare => 0,
+        }
+    }
 }
 
 /// How a write failed.
@@ -62,7 +86,7 @@ enum Failure {
     Poison(LogError),
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
@@ -138,41 +162,55 @@ impl Shared {
     /// Marks all that was written as synced, for whoever reads it next.
     pub(super) fn finish(&self) {
         let mut writer = lock(&self.writer);
-        let usable = lock(&self.state).failed.is_none();
+        let (held, usable) = {
+            let mut state = lock(&self.state);
+            (state.undo(), state.failed.is_none() && state.full.is_none())
+        };
         let fits =
             u64::from(writer.end.offset) + BATCH_OVERHEAD + record_bytes(0) <= self.options.segment_bytes();
         if usable && fits {
             let mark = |batch: &mut BatchBuilder<'_>| {
                 batch.push(Head { kind: Kind::Mark, group: ShardId::default(), log_id: None }, &[]);
             };
-            if let Err(Failure::Clean(error) | Failure::Poison(error)) = self.write(&mut writer, 0, mark) {
+            if let Err(Failure::Clean(error) | Failure::Poison(error)) =
+                self.write(&mut writer, 0, Room::Spare, mark)
+            {
                 tracing::warn!(%error, "log was closed without its end being marked");
             }
         }
         lock(&self.state).closed = true;
         self.wake.notify_all();
+        drop(writer);
+        tell(held, &Err(LogError::Closed)); // what a full disk held back until the end
     }
 
-    /// Writes one batch.
+    /// Writes one batch; while the disk is full, one of small operations, unless it is time to look for room.
     fn step(&self) {
         let mut writer = lock(&self.writer);
-        let plan = lock(&self.state).plan(&self.options);
-        let written = self.make_room(&mut writer, plan.bytes).and_then(|()| {
-            let mut locs = Vec::new();
-            self.write(&mut writer, plan.bytes, |batch| locs = encode(batch, &plan))?;
-            Ok(locs)
-        });
+        let (plan, room) = {
+            let mut state = lock(&self.state);
+            let room = if state.is_held() { Room::Spare } else { Room::Plain };
+            state.retry = false;
+            (state.plan(&self.options, room == Room::Spare), room)
+        };
+        let written = self.write_plan(&mut writer, &plan, room);
         let (dones, result) = {
             let mut state = lock(&self.state);
             match written {
                 Ok(locs) => {
+                    if room == Room::Plain && state.full.take().is_some() {
+                        tracing::info!(held = state.queue.len(), "there is room for the log again");
+                    }
                     let dones = state.complete(&plan, &locs);
                     state.trim_cache(self.options.cache_bytes);
                     (dones, Ok(()))
                 }
                 Err(Failure::Clean(error)) => {
-                    state.stalled = true;
-                    (state.undo(), Err(error))
+                    if state.full.is_none() {
+                        tracing::error!(%error, "no room for the log: nothing is acknowledged until there is");
+                    }
+                    state.full = Some(Full { error, spare_used: room == Room::Spare });
+                    (Vec::new(), Ok(()))
                 }
                 Err(Failure::Poison(error)) => {
                     tracing::error!(%error, "log is out of service");
@@ -191,17 +229,50 @@ impl Shared {
         self.room.notify_waiters();
     }
 
-    /// Writes and syncs one batch of at most `bytes`, in a new segment if it does not fit into this one.
+    /// Writes a plan; one without records only finds out whether there is room.
+    fn write_plan(&self, writer: &mut Writer, plan: &Plan, room: Room) -> Result<Vec<Loc>, Failure> {
+        self.make_room(writer, plan.bytes, room)?;
+        if plan.records.is_empty() {
+            self.prepare(writer, plan.bytes, room)?;
+            return Ok(Vec::new());
+        }
+        let mut locs = Vec::new();
+        self.write(writer, plan.bytes, room, |batch| locs = encode(batch, plan))?;
+        Ok(locs)
+    }
+
+    /// Makes sure that a batch of at most `bytes` finds its place: in a new segment if it does not fit into this one.
+    fn prepare(&self, writer: &mut Writer, bytes: u64, room: Room) -> Result<(), Failure> {
+        if u64::from(writer.end.offset) + bytes + room.behind() > self.options.segment_bytes() {
+            self.roll(writer)?;
+        }
+        let wanted = u64::from(writer.end.offset) + bytes + room.behind();
+        if wanted <= writer.reserved {
+            return Ok(());
+        }
+        // In steps, because each costs a system call; what makes room takes no more than it needs.
+        let more = if room == Room::Plain { RESERVE_BYTES } else { 0 };
+        let upto = (wanted + more).min(self.options.segment_bytes()).max(wanted);
+        match writer.file.reserve(u64::from(writer.end.offset), upto) {
+            Ok(()) => {
+                writer.reserved = upto;
+                Ok(())
+            }
+            Err(error) if is_full(&error) => Err(Failure::Clean(LogError::DiskFull(error.to_string()))),
+            Err(error) => Err(poison("reserve room for the log", &error)),
+        }
+    }
+
+    /// Writes and syncs one batch of at most `bytes`.
     fn write(
         &self,
         writer: &mut Writer,
         bytes: u64,
+        room: Room,
         fill: impl FnOnce(&mut BatchBuilder<'_>),
     ) -> Result<(), Failure> {
-        if u64::from(writer.end.offset) + bytes > self.options.segment_bytes() {
-            self.roll(writer)?;
-        }
-        let Writer { file, end, chain, buffer } = writer;
+        self.prepare(writer, bytes, room)?;
+        let Writer { file, end, chain, reserved, buffer } = writer;
         let mut batch = BatchBuilder::new(buffer, *end, *end, *chain);
         fill(&mut batch);
         let chain_after = batch.finish();
@@ -213,6 +284,7 @@ impl Shared {
             // The cut must be durable before anything else happens, else the rest could be taken for corruption.
             file.set_len(u64::from(end.offset)).map_err(|error| poison("cut log segment back", &error))?;
             file.sync().map_err(|error| poison("sync log segment", &error))?;
+            *reserved = u64::from(end.offset);
             return Err(Failure::Clean(LogError::DiskFull(error.to_string())));
         }
         model::point!("log.batch.written");
@@ -260,9 +332,14 @@ impl Shared {
             StartError::Sync(error) => poison("sync log segment", &error),
         })?;
         model::point!("log.roll.started");
+        // What was reserved behind its end is given back.
+        if let Err(error) = writer.file.set_len(u64::from(writer.end.offset)) {
+            tracing::warn!(%error, "room behind a log segment could not be given back");
+        }
         writer.file = started.file.clone();
         writer.end = Position { segment: start.segment, offset: started.len };
         writer.chain = started.chain;
+        writer.reserved = started.reserved;
         let len = u64::from(started.len);
         let mut state = lock(&self.state);
         state.segments.insert(start.segment, Segment { file: started.file, len, live: BTreeMap::new() });
@@ -282,8 +359,9 @@ impl Shared {
         }
     }
 
-    /// Drops old segments until a batch of `bytes` keeps the log within its bound; what lives in them is copied.
-    fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<(), Failure> {
+    /// Drops old segments until a batch of `bytes` keeps the log within its bound; what lives in them is copied, if
+    /// there is more room than the spare.
+    fn make_room(&self, writer: &mut Writer, bytes: u64, room: Room) -> Result<(), Failure> {
         let bytes = bytes + LogOptions::START_BYTES_MAX;
         let rounds = lock(&self.state).segments.len();
         for _ in 0..rounds {
@@ -296,6 +374,9 @@ impl Shared {
             }
             // More than that is alive only after the size was reduced: copying would free next to nothing.
             if droppable.is_none() && live <= self.options.bytes_max() {
+                if room == Room::Spare {
+                    break;
+                }
                 self.copy_forward(writer, oldest)?;
             }
             self.drop_dead(writer)?;
@@ -314,7 +395,8 @@ impl Shared {
     /// Says durably that segments without live entries are gone, then removes them.
     fn drop_dead(&self, writer: &mut Writer) -> Result<(), Failure> {
         let Some(oldest) = lock(&self.state).droppable() else { return Ok(()) };
-        self.write(writer, BATCH_OVERHEAD + record_bytes(0), |batch| push_drop(batch, oldest))?;
+        let bytes = BATCH_OVERHEAD + record_bytes(0);
+        self.write(writer, bytes, Room::Spare, |batch| push_drop(batch, oldest))?; // it makes room
         model::point!("log.drop.said");
         {
             let mut state = lock(&self.state);
@@ -384,7 +466,7 @@ impl Shared {
         }
         let bytes: u64 = entries.iter().map(|(_, _, loc)| record_bytes(loc.length as usize)).sum();
         let mut locs = Vec::with_capacity(entries.len());
-        self.write(writer, BATCH_OVERHEAD + bytes, |batch| {
+        self.write(writer, BATCH_OVERHEAD + bytes, Room::Plain, |batch| {
             for ((group, _, _), (log_id, payload)) in entries.iter().zip(&copies) {
                 locs.push(
                     batch.push(Head { kind: Kind::Copy, group: *group, log_id: Some(*log_id) }, payload),

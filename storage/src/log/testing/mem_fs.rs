@@ -32,6 +32,8 @@ pub enum FsOp {
     Write,
     /// Change a file's length.
     SetLen,
+    /// Keep room for a file.
+    Reserve,
     /// Sync a file.
     Sync,
     /// Rename a file.
@@ -81,6 +83,15 @@ struct Inode {
     durable: Vec<u8>,
     /// What happened to `current` since the last sync.
     since: Vec<Change>,
+    /// Room is kept up to here.
+    reserved: u64,
+}
+
+impl Inode {
+    /// Room that it takes.
+    fn taken(&self) -> u64 {
+        self.reserved.max(self.current.len() as u64)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +134,8 @@ struct Disk {
     /// Files opened in an earlier life are dead.
     life: u64,
     capacity: Option<u64>,
+    /// As a file system that keeps no room for anybody.
+    reserves_nothing: bool,
     peak: u64,
     syncs: u64,
     failing_syncs: u64,
@@ -138,6 +151,11 @@ impl Disk {
             .sum()
     }
 
+    /// Bytes of all files, and what is kept for them.
+    fn taken(&self) -> u64 {
+        self.names.values().filter_map(|inode| self.inodes.get(inode)).map(Inode::taken).sum()
+    }
+
     fn rename_inode(&mut self, change: Naming) {
         change.apply(&mut self.names);
         self.since.push(change);
@@ -145,7 +163,7 @@ impl Disk {
 
     /// How many bytes a file may grow by.
     fn room(&self) -> u64 {
-        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.taken()))
     }
 }
 
@@ -196,6 +214,7 @@ impl MemFs {
                 lose(&change, &mut inode.durable, &mut dice);
             }
             inode.current.clone_from(&inode.durable);
+            inode.reserved = 0;
         }
         for change in std::mem::take(&mut disk.since) {
             if dice.roll(2) == 0 {
@@ -216,6 +235,11 @@ impl MemFs {
     /// From now on the files may have so many bytes together; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
+    }
+
+    /// From now on no room is kept for anybody: as on file systems that cannot.
+    pub fn reserve_nothing(&self) {
+        self.disk().reserves_nothing = true;
     }
 
     /// The next `count` syncs of files fail, and lose what they were to make durable.
@@ -249,7 +273,7 @@ impl MemFs {
         let disk = self.disk();
         let inodes = disk.inodes.iter().map(|(id, inode)| {
             let bytes = inode.current.clone();
-            (*id, Inode { durable: bytes.clone(), current: bytes, since: Vec::new() })
+            (*id, Inode { durable: bytes.clone(), current: bytes, ..Inode::default() })
         });
         MemFs(Arc::new(Mutex::new(Disk {
             inodes: inodes.collect(),
@@ -337,7 +361,7 @@ impl MemFile {
         self.with(|disk, id| {
             let room = disk.room();
             let inode = disk.inodes.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
-            let len = inode.current.len() as u64;
+            let len = inode.taken();
             let (result, change) = match change {
                 Change::Write { offset, data } => {
                     // As write(2): what fits is written before the error.
@@ -348,6 +372,9 @@ impl MemFile {
                 }
                 change => (Ok(()), change),
             };
+            if let Change::SetLen(len) = &change {
+                inode.reserved = inode.reserved.min(*len as u64);
+            }
             change.apply(&mut inode.current);
             inode.since.push(change);
             disk.peak = disk.peak.max(disk.used());
@@ -385,6 +412,23 @@ impl File for MemFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.fs.ask(FsOp::SetLen, &self.path, len)?;
         self.change(Change::SetLen(usize::try_from(len).map_err(io::Error::other)?))
+    }
+
+    fn reserve(&self, _: u64, upto: u64) -> io::Result<()> {
+        self.fs.ask(FsOp::Reserve, &self.path, upto)?;
+        self.with(|disk, id| {
+            let (room, can) = (disk.room(), !disk.reserves_nothing);
+            let inode = disk.inodes.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
+            let more = upto.saturating_sub(inode.taken());
+            if !can || more == 0 {
+                return Ok(());
+            }
+            if more > room {
+                return Err(full());
+            }
+            inode.reserved = upto;
+            Ok(())
+        })
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -431,6 +475,7 @@ impl Fs for MemFs {
             && let Some(inode) = disk.inodes.get_mut(&inode)
         {
             inode.current.clear();
+            inode.reserved = 0;
             inode.since.push(Change::SetLen(0));
         }
         let life = disk.life;

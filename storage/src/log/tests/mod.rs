@@ -2,6 +2,7 @@
 
 mod bound;
 mod damage;
+mod full;
 mod groups;
 mod power;
 mod writing;
@@ -66,6 +67,13 @@ fn outcome(operation: impl FnOnce(Done) -> Result<(), LogError>) -> io::Result<(
     let (tell, told) = mpsc::channel();
     operation(Box::new(move |result| tell.send(result).unwrap()))?;
     told.try_recv().expect("an inline log calls back before it returns")
+}
+
+/// Begins an operation; its outcome may come later.
+fn begin(operation: impl FnOnce(Done) -> Result<(), LogError>) -> mpsc::Receiver<io::Result<()>> {
+    let (tell, told) = mpsc::channel();
+    operation(Box::new(move |result| drop(tell.send(result)))).expect("it is taken");
+    told
 }
 
 fn append(log: &Log, group: ShardId, term: u64, indexes: std::ops::Range<u64>) -> io::Result<()> {

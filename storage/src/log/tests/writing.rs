@@ -123,59 +123,6 @@ fn everyone_who_waits_learns_of_the_failed_sync() {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_and_heals() {
-    let fs = MemFs::default();
-    let log = open(&fs);
-    append(&log, A, 1, 0..3).unwrap();
-    outcome(|done| log.save_vote(A, Bytes::from_static(b"old"), done)).unwrap();
-    let before = (log.state(A), log.stats().bytes);
-    fs.set_capacity(Some(fs.used_and_peak().0 + 100));
-    assert_eq!(append_big(&log, A, 3, 1000).unwrap_err().kind(), io::ErrorKind::StorageFull);
-    assert_eq!((log.state(A), fs.used_and_peak().0), before);
-    fs.set_capacity(None);
-    append(&log, A, 1, 3..4).unwrap();
-    assert_eq!(ids(&open(&fs.fork()), A), [id(1, 0), id(1, 1), id(1, 2), id(1, 3)]);
-}
-
-#[test]
-fn a_full_disk_undoes_everything_that_waited() {
-    let fs = MemFs::default();
-    let (log, begins, go) = held(&fs);
-    log.append(A, (0..6).map(|index| entry(1, index)).collect(), ignore()).unwrap();
-    begins.recv().unwrap();
-    let big = vec![(id(2, 4), Bytes::from(vec![0; 10_000]))];
-    log.truncate_after(A, Some(id(1, 3)), ignore()).unwrap();
-    log.append(A, big, ignore()).unwrap();
-    log.purge(A, id(1, 1), ignore()).unwrap();
-    log.save_vote(A, Bytes::from_static(b"new"), ignore()).unwrap();
-    fs.set_capacity(Some(fs.used_and_peak().0 + 100));
-    drop(go);
-    while log.stats().queued_ops > 0 {
-        std::thread::yield_now();
-    }
-    assert_eq!(log.state(A).unwrap(), GroupState { last: Some(id(1, 5)), ..GroupState::default() });
-    assert_eq!(read(&log, A), (0..6).map(|index| entry(1, index)).collect::<Vec<_>>());
-    fs.set_capacity(None);
-    log.append(A, vec![entry(2, 6)], ignore()).unwrap();
-    log.close();
-    assert_eq!(read(&open(&fs.fork()), A), read(&log, A));
-}
-
-#[test]
-fn a_full_disk_at_the_start_of_a_segment_heals_too() {
-    let fs = MemFs::default();
-    let log = open(&fs);
-    append_big(&log, A, 0, 1_800_000).unwrap();
-    fs.set_capacity(Some(fs.used_and_peak().0 + 20));
-    assert_eq!(append_big(&log, A, 1, 1_800_000).unwrap_err().kind(), io::ErrorKind::StorageFull);
-    assert_eq!(log.stats().segments, 1);
-    fs.set_capacity(None);
-    append_big(&log, A, 1, 1_800_000).unwrap();
-    assert_eq!(log.stats().segments, 2);
-    assert_eq!(ids(&open(&fs.fork()), A), [id(1, 0), id(1, 1)]);
-}
-
-#[test]
 fn a_callback_may_append() {
     let fs = MemFs::default();
     let log = Arc::new(open(&fs));
