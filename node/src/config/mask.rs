@@ -1,7 +1,12 @@
-//! Secrets are never shown: what people see of a configuration has `<secret>` in their place.
+//! What people see of a configuration: no secret, no comment, and still YAML that means the same.
+//!
+//! Secrets are known by the names of their fields. Names that people choose, of labels and parameters, hide nothing, as
+//! in Prometheus.
 
-/// Keys whose value is a secret, those of parts that are not supported yet included.
-const SECRET_KEYS: [&str; 14] = [
+use super::tree::{Node, scalar};
+
+/// Fields whose value is a secret, those of parts that are not supported yet included.
+const SECRET_FIELDS: [&str; 14] = [
     "password",
     "credentials",
     "bearer_token",
@@ -17,106 +22,144 @@ const SECRET_KEYS: [&str; 14] = [
     "auth_token",
     "application_secret",
 ];
+/// Fields whose value is a mapping with names that people choose.
+const FREE_FIELDS: [&str; 3] = ["labels", "external_labels", "params"];
 /// What stands in a secret's place.
 const MASK: &str = "<secret>";
+/// The longest text shown, bytes: anchors may unfold to more than the text that has them.
+const SHOWN_BYTES_MAX: usize = 16 << 20;
 
-/// The text with secrets masked. In doubt more is masked than needed: the rest of a flow mapping behind a secret key,
-/// everything deeper than a secret key's line, comments that name one, and user and password in URLs. What is shown
-/// is for people; it need not be YAML any more.
+/// The configuration with secrets masked, and user and password in URLs.
 #[must_use]
 pub fn mask_secrets(yaml: &str) -> String {
-    let mut out = String::with_capacity(yaml.len());
-    let mut hidden: Option<usize> = None; // the indentation of a secret key whose continuation is being left out
-    for line in yaml.lines() {
-        let indent = line.len() - line.trim_start().len();
-        if let Some(key_indent) = hidden {
-            let item = line.trim_start().starts_with('-') && indent == key_indent;
-            let closes = line.trim_start().starts_with(['}', ']']);
-            if line.trim().is_empty() || indent > key_indent || item || closes {
-                continue;
-            }
-            hidden = None;
-        }
-        if line.trim_start().starts_with('#') && SECRET_KEYS.iter().any(|key| line.contains(key)) {
-            continue;
-        }
-        match secret_position(line) {
-            Some(end) => {
-                out.push_str(&line[..end]);
-                out.push(' ');
-                out.push_str(MASK);
-                // A key behind list dashes stands where its name does; in a flow mapping the line's own place counts.
-                let dashes = line.len() - line.trim_start_matches([' ', '-', '?']).len();
-                hidden = Some(if line[..end].contains(['{', '[']) { indent } else { dashes });
-            }
-            None => out.push_str(&mask_url(line)),
-        }
-        out.push('\n');
-    }
-    out
+    Node::parse(yaml).map_or_else(|| "# not shown: it is not YAML\n".to_owned(), |root| show(&root))
 }
 
-/// The position behind the colon of the first secret key in a line, wherever it stands.
-fn secret_position(line: &str) -> Option<usize> {
-    let mut from = 0;
-    while let Some(colon) = line[from..].find(':').map(|at| from + at) {
-        let name = line[..colon].rsplit(['{', ',', '[', '-', '?', ' ']).next().unwrap_or_default();
-        let name = if line[..colon].ends_with(['"', '\'', ' ']) {
-            line[..colon]
-                .trim_end()
-                .trim_end_matches(['"', '\''])
-                .rsplit(['{', ',', ' ', '"', '\''])
-                .next()
-                .unwrap_or_default()
-        } else {
-            name
-        };
-        if SECRET_KEYS.contains(&name.trim_matches(['"', '\''])) {
-            return Some(colon + 1);
-        }
-        from = colon + 1;
+/// The section of `scrape_configs` with this `job_name`, masked; `None` if there is none.
+#[must_use]
+pub fn section_of(yaml: &str, job_name: &str) -> Option<String> {
+    let root = Node::parse(yaml)?;
+    let sections = root.get("scrape_configs")?.entries();
+    let named =
+        |section: &&std::rc::Rc<Node>| section.get("job_name").and_then(|name| name.text()) == Some(job_name);
+    sections.iter().find(named).map(|section| show(section))
+}
+
+fn show(root: &Node) -> String {
+    if root.text() == Some("") {
+        return String::new();
     }
-    None
+    let mut writer = Writer { out: String::new(), full: false };
+    writer.node(root, 0, Place::Fields);
+    if writer.full {
+        return format!(
+            "# not shown: it has more than {SHOWN_BYTES_MAX} bytes once its anchors are unfolded\n"
+        );
+    }
+    writer.out
+}
+
+/// What the keys of a mapping are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Names of fields.
+    Fields,
+    /// Names that people choose; nothing behind them is a secret.
+    Free,
+    /// Anything; all behind them is secret.
+    Secret,
+}
+
+impl Place {
+    fn behind(self, key: &str) -> Place {
+        match self {
+            Place::Fields if SECRET_FIELDS.contains(&key) => Place::Secret,
+            Place::Fields if FREE_FIELDS.contains(&key) => Place::Free,
+            place => place,
+        }
+    }
+}
+
+struct Writer {
+    out: String,
+    full: bool,
+}
+
+impl Writer {
+    /// Writes a node where a line has begun that is indented by `indent`; ends with a line feed.
+    fn node(&mut self, node: &Node, indent: usize, place: Place) {
+        self.full |= self.out.len() > SHOWN_BYTES_MAX;
+        match node {
+            _ if self.full => {}
+            Node::Scalar { text, plain } => {
+                match (place, text.as_str()) {
+                    (Place::Secret, text) if !text.is_empty() => self.out.push_str(MASK),
+                    (_, text) => self.out.push_str(&scalar(&mask_url(text), *plain)),
+                }
+                self.out.push('\n');
+            }
+            Node::List(entries) if entries.is_empty() => self.out.push_str("[]\n"),
+            Node::Map(pairs) if pairs.is_empty() => self.out.push_str("{}\n"),
+            Node::List(entries) => {
+                for (i, entry) in entries.iter().enumerate() {
+                    self.begin(i, indent);
+                    self.out.push_str("- ");
+                    self.node(entry, indent + 2, place);
+                }
+            }
+            Node::Map(pairs) => {
+                for (i, (key, value)) in pairs.iter().enumerate() {
+                    self.begin(i, indent);
+                    self.pair(key, value, indent, place);
+                }
+            }
+        }
+    }
+
+    /// Begins all lines but the first, which has begun.
+    fn begin(&mut self, i: usize, indent: usize) {
+        if i > 0 {
+            self.out.extend(std::iter::repeat_n(' ', indent));
+        }
+    }
+
+    fn pair(&mut self, key: &Node, value: &Node, indent: usize, place: Place) {
+        let Node::Scalar { text: name, plain } = key else {
+            self.out.push_str("# a key that is no text\n");
+            return;
+        };
+        self.out.push_str(&scalar(name, *plain));
+        self.out.push(':');
+        let place = place.behind(name);
+        // As Prometheus writes it, a list is not indented below its key.
+        let below = match value {
+            Node::List(entries) if !entries.is_empty() => Some(indent),
+            Node::Map(pairs) if !pairs.is_empty() => Some(indent + 2),
+            Node::Scalar { text, plain: true } if text.is_empty() => return self.out.push('\n'),
+            _ => None,
+        };
+        match below {
+            Some(indent) => {
+                self.out.push('\n');
+                self.begin(1, indent);
+                self.node(value, indent, place);
+            }
+            None => {
+                self.out.push(' ');
+                self.node(value, indent, place);
+            }
+        }
+    }
 }
 
 /// User and password in front of a URL's host.
-fn mask_url(line: &str) -> String {
-    let Some(scheme) = line.find("://").map(|at| at + 3) else { return line.to_owned() };
-    let end = line[scheme..].find(['/', ' ', '"', '\'']).map_or(line.len(), |at| scheme + at);
-    match line[scheme..end].rfind('@') {
-        Some(at) => format!("{}{MASK}{}", &line[..scheme], mask_url(&line[scheme + at..])),
-        None => format!("{}{}", &line[..end], mask_url(&line[end..])),
+fn mask_url(text: &str) -> String {
+    let Some(scheme) = text.find("://").map(|at| at + 3) else { return text.to_owned() };
+    let end = text[scheme..].find(['/', ' ', '"', '\'']).map_or(text.len(), |at| scheme + at);
+    match text[scheme..end].rfind('@') {
+        Some(at) => format!("{}{MASK}{}", &text[..scheme], mask_url(&text[scheme + at..])),
+        None => format!("{}{}", &text[..end], mask_url(&text[end..])),
     }
-}
-
-/// The section of `scrape_configs` with this `job_name`, as it stands in the text; `None` if there is none.
-#[must_use]
-pub fn section_of(yaml: &str, job_name: &str) -> Option<String> {
-    let is_item = |line: &&str| line.trim_start().starts_with("- ");
-    let mut sections: Vec<Vec<&str>> = Vec::new();
-    let mut depth = None;
-    for line in yaml.lines().skip_while(|line| !line.starts_with("scrape_configs:")).skip(1) {
-        let indent = line.len() - line.trim_start().len();
-        let top_level = indent == 0 && !line.is_empty() && !is_item(&line) && !line.starts_with('#');
-        if top_level {
-            break;
-        }
-        if is_item(&line) && depth.is_none_or(|depth| indent == depth) {
-            depth = Some(indent);
-            sections.push(Vec::new());
-        }
-        if let Some(section) = sections.last_mut() {
-            section.push(line);
-        }
-    }
-    let named = |section: &Vec<&str>| {
-        section.iter().any(|line| {
-            let line = line.trim_start_matches([' ', '-']);
-            line.strip_prefix("job_name:")
-                .is_some_and(|name| name.trim().trim_matches(['"', '\'']) == job_name)
-        })
-    };
-    sections.into_iter().find(named).map(|section| section.join("\n") + "\n")
 }
 
 #[cfg(test)]
@@ -124,39 +167,74 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_masked_whatever_its_quoting() {
-        let yaml = "basic_auth:\n  username: u\n  password: \"p: x\"\n- key: k\n";
-        assert_eq!(mask_secrets(yaml), "basic_auth:\n  username: u\n  password: <secret>\n- key: <secret>\n");
+    fn what_is_shown_is_yaml_in_the_form_of_prometheus() {
+        let yaml = "global: {scrape_interval: 15s}\nscrape_configs:\n  - job_name: 'a' # the first\n    static_configs:\n\
+                    \x20   - targets: [\"b:1\", 'c:1']\n      labels: {}\n    honor_labels:\n";
+        let shown = "global:\n  scrape_interval: 15s\nscrape_configs:\n- job_name: 'a'\n  static_configs:\n  - targets:\n\
+                     \x20   - 'b:1'\n    - 'c:1'\n    labels: {}\n  honor_labels:\n";
+        assert_eq!(mask_secrets(yaml), shown);
+        assert_eq!(mask_secrets(shown), shown);
     }
 
     #[test]
-    fn a_secret_over_several_lines_is_masked_whole() {
-        let yaml = "tls_config:\n  key: |\n    -----BEGIN\n    abc\n  cert: c\n";
-        assert_eq!(mask_secrets(yaml), "tls_config:\n  key: <secret>\n  cert: c\n");
-        let list = "secrets:\n- a\n- b\nfiles: [f]\n";
-        assert_eq!(mask_secrets(list), "secrets: <secret>\nfiles: [f]\n");
+    fn a_secret_is_masked_whatever_its_form() {
+        let masked = "a:\n  username: u\n  password: <secret>\n";
+        assert_eq!(mask_secrets("a:\n  username: u\n  password: \"p: x\"\n"), masked);
+        assert_eq!(mask_secrets("a: {username: u, password: 'it''s, q'}\n"), masked);
+        assert_eq!(
+            mask_secrets("a: {username: u, \"password\":\n    p}\n"),
+            masked.replace("password", "'password'")
+        );
+        assert_eq!(mask_secrets("a:\n  username: u\n  password: |\n    -----BEGIN\n    abc\n"), masked);
+        assert_eq!(
+            mask_secrets("secrets:\n- a\n- b\nfiles: [f]\n"),
+            "secrets:\n- <secret>\n- <secret>\nfiles:\n- f\n"
+        );
     }
 
     #[test]
-    fn a_secret_in_a_flow_mapping_takes_the_rest_with_it() {
-        let yaml = "basic_auth: {username: u, password: 'it''s, q'}\nx: 1\n";
-        assert_eq!(mask_secrets(yaml), "basic_auth: {username: u, password: <secret>\nx: 1\n");
-        let next_line = "basic_auth: {username: u, \"password\":\n    p}\nx: 1\n";
-        assert_eq!(mask_secrets(next_line), "basic_auth: {username: u, \"password\": <secret>\nx: 1\n");
-        let quoted = "a: {password: \"p\\\"q\", b: c}\n";
-        assert_eq!(mask_secrets(quoted), "a: {password: <secret>\n");
+    fn what_follows_a_secret_is_still_there() {
+        let yaml = "basic_auth: {username: u, password: p, x: [y]}\nz: 1\n";
+        let shown = "basic_auth:\n  username: u\n  password: <secret>\n  x:\n  - y\nz: 1\n";
+        assert_eq!(mask_secrets(yaml), shown);
     }
 
     #[test]
-    fn a_secret_in_a_comment_or_a_url_is_masked() {
-        assert_eq!(mask_secrets("# password: old\nx: 1\n"), "x: 1\n");
+    fn labels_and_parameters_are_no_secrets_whatever_their_names() {
+        let yaml = "labels:\n  key: k\n  token: t\nparams:\n  key:\n  - k\ntls_config:\n  key: <secret>\n";
+        assert_eq!(mask_secrets(&yaml.replace("<secret>", "k")), yaml);
+    }
+
+    #[test]
+    fn a_secret_in_a_comment_or_a_url_is_not_shown() {
+        assert_eq!(mask_secrets("# password: old\nx: 1 # token: t\n"), "x: 1\n");
         assert_eq!(mask_secrets("url: http://u:p@h:1/x\n"), "url: http://<secret>@h:1/x\n");
     }
 
     #[test]
-    fn a_section_is_found_by_its_job_name() {
-        let yaml = "scrape_configs:\n  - job_name: a\n    scheme: http\n  - job_name: 'b'\nother: 1\n";
-        assert_eq!(section_of(yaml, "b").as_deref(), Some("  - job_name: 'b'\n"));
+    fn what_is_no_yaml_is_not_shown() {
+        assert_eq!(mask_secrets("a: [password: p\n"), "# not shown: it is not YAML\n");
+        assert_eq!(mask_secrets(""), "");
+    }
+
+    #[test]
+    fn anchors_that_unfold_without_end_are_not_shown() {
+        let mut yaml = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let alias = format!("*a{}, ", i - 1).repeat(10);
+            yaml += &format!("a{i}: &a{i} [{alias}]\n");
+        }
+        assert!(mask_secrets(&yaml).starts_with("# not shown: it has more than"));
+    }
+
+    #[test]
+    fn a_section_is_found_by_its_job_name_in_any_style() {
+        let yaml = "scrape_configs:\n  - job_name: a # one\n    scheme: http\n  - {job_name: 'b', basic_auth: {password: p}}\n";
+        assert_eq!(section_of(yaml, "a").as_deref(), Some("job_name: a\nscheme: http\n"));
+        assert_eq!(
+            section_of(yaml, "b").as_deref(),
+            Some("job_name: 'b'\nbasic_auth:\n  password: <secret>\n")
+        );
         assert_eq!(section_of(yaml, "c"), None);
     }
 

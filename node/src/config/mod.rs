@@ -7,6 +7,7 @@
 mod check;
 mod mask;
 mod raw;
+mod tree;
 
 pub use check::parse;
 pub use mask::{mask_secrets, section_of};
@@ -19,7 +20,7 @@ use scrape::config::ScrapeConfig;
 pub struct Config {
     /// `global.evaluation_interval`: the step of subqueries that name none.
     pub evaluation_interval: DurationMs,
-    /// `global.external_labels`, with environment variables as they stand.
+    /// `global.external_labels`. Environment variables are refused; if they are to be ignored, they are left as they stand.
     pub external_labels: Labels,
     /// `global.query_log_file` as it stands there; relative to the configuration file.
     pub query_log_file: Option<String>,

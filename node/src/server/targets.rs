@@ -189,7 +189,6 @@ impl Targets for NodeTargets {
 
     fn scrape_pool_config(&self, pool: &str) -> Option<String> {
         let state = self.node.meta.state();
-        let text = crate::config::mask_secrets(&state.config()?.text);
-        crate::config::section_of(&text, pool)
+        crate::config::section_of(&state.config()?.text, pool)
     }
 }
