@@ -5,6 +5,7 @@
 //! are added where they are missing. Stale series are left out. Native histograms with exponential buckets have no
 //! text form and are left out of it, those with custom buckets are rendered as classic ones.
 
+mod format;
 mod protobuf;
 
 use crate::{
@@ -16,65 +17,13 @@ use crate::{
     series::merged,
 };
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, header};
+use format::{Format, is_legacy};
+use http::StatusCode;
 use model::{
     Budget, FloatHistogram, Histogram, Labels, METRIC_NAME, OpenView, QueryError, SelectRequest, TimestampMs,
     is_stale_nan,
 };
 use std::{borrow::Cow, sync::Arc, time::Duration};
-
-/// How samples are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Format {
-    protobuf: bool,
-    /// Whether names may have any characters (`escaping=allow-utf-8`); else those that older readers do not know
-    /// become underscores.
-    utf8: bool,
-}
-
-impl Format {
-    /// The first format that the client names; quality values are not weighed.
-    fn accepted(headers: &HeaderMap) -> Format {
-        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let mut known = accepted.split(',').filter_map(|clause| {
-            let has = |wanted: &str| clause.split(';').any(|part| part.trim() == wanted);
-            let protobuf = has("application/vnd.google.protobuf")
-                && has("proto=io.prometheus.client.MetricFamily")
-                && has("encoding=delimited");
-            let text = has("text/plain") && (!clause.contains("version=") || has("version=0.0.4"));
-            (protobuf || text).then(|| Format { protobuf, utf8: has("escaping=allow-utf-8") })
-        });
-        known.next().unwrap_or_default()
-    }
-
-    fn content_type(self) -> &'static str {
-        match (self.protobuf, self.utf8) {
-            (false, false) => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-            (false, true) => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-            (true, false) => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
-                 escaping=underscores"
-            }
-            (true, true) => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; \
-                 escaping=allow-utf-8"
-            }
-        }
-    }
-
-    /// A name as this format has it.
-    fn name(self, name: &str, colon: bool) -> Cow<'_, str> {
-        if self.utf8 || is_legacy(name, colon) {
-            return Cow::Borrowed(name);
-        }
-        let valid = |(i, c): (usize, char)| {
-            let kept =
-                c.is_ascii_alphabetic() || c == '_' || colon && c == ':' || i > 0 && c.is_ascii_digit();
-            if kept { c } else { '_' }
-        };
-        Cow::Owned(name.chars().enumerate().map(valid).collect())
-    }
-}
 
 struct Last {
     labels: Labels,
@@ -85,7 +34,8 @@ struct Last {
 
 pub(crate) async fn federate(call: Call) -> Result<Response, ApiError> {
     let text_error = |status, text: String| Ok(crate::text::plain(status, &text));
-    let sets = match selector::sets(&call.state, &call.form.all("match[]")).await? {
+    // As in Prometheus, and unlike elsewhere, a selector may be one that matches everything.
+    let sets = match selector::all_sets(&call.state, &call.form.all("match[]")).await? {
         Ok(sets) => sets,
         Err(error) => return text_error(StatusCode::BAD_REQUEST, error),
     };
@@ -215,12 +165,6 @@ fn with_external<'a>(format: Format, labels: &'a Labels, external: &'a Labels) -
 
 /// Name and value of a label.
 type Pair<'a> = (Cow<'a, str>, &'a str);
-
-fn is_legacy(name: &str, colon: bool) -> bool {
-    !name.is_empty()
-        && !name.as_bytes()[0].is_ascii_digit()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || colon && byte == b':')
-}
 
 fn metric_name(out: &mut Vec<u8>, name: &str) {
     if is_legacy(name, true) { out.extend_from_slice(name.as_bytes()) } else { quoted(out, name) }

@@ -37,6 +37,23 @@ pub(crate) async fn sets(
     state: &State,
     texts: &[&str],
 ) -> Result<Result<Vec<Vec<Matcher>>, String>, ApiError> {
+    let sets = all_sets(state, texts).await?;
+    Ok(sets.and_then(|sets| {
+        if sets.iter().any(|set| set.iter().all(|matcher| matcher.matches(""))) {
+            return Err("match[] must contain at least one non-empty matcher".into());
+        }
+        Ok(sets)
+    }))
+}
+
+/// Reads all values of `match[]`, those that match everything included.
+///
+/// # Errors
+/// As for [`one`].
+pub(crate) async fn all_sets(
+    state: &State,
+    texts: &[&str],
+) -> Result<Result<Vec<Vec<Matcher>>, String>, ApiError> {
     let light = texts.len() <= 100 && texts.iter().all(|text| is_light(text));
     let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
     read(state, light, move || read_sets(&texts)).await
@@ -53,9 +70,6 @@ fn read_sets(texts: &[String]) -> Result<Vec<Vec<Matcher>>, String> {
         options.regexes_max -= regexes().count();
         options.large_regexes_max -= large.count();
         sets.push(set);
-    }
-    if sets.iter().any(|set| set.iter().all(|matcher| matcher.matches(""))) {
-        return Err("match[] must contain at least one non-empty matcher".into());
     }
     Ok(sets)
 }

@@ -134,6 +134,28 @@ async fn federation_escapes_names_for_readers_that_do_not_know_utf_8() {
     assert!(reply.text().starts_with(first), "{}", reply.text());
 }
 
+#[tokio::test]
+async fn federation_gives_everything_to_who_asks_for_everything() {
+    let count = async |selector: &str| {
+        let reply = world().get(&format!("/federate?match[]={selector}")).await;
+        (reply.status.as_u16(), reply.text().lines().filter(|line| !line.starts_with('#')).count())
+    };
+    assert_eq!(count("%7B__name__%3D~%22.*%22%7D").await, (200, 3));
+    assert_eq!(count("%7Bjob%3D~%22.*%22%7D").await, (200, 3));
+    assert_eq!(count("%7B%7D").await, (200, 3));
+    assert_eq!(world().get("/api/v1/series?match[]=%7B%7D").await.status.as_u16(), 400);
+}
+
+#[tokio::test]
+async fn a_prometheus_that_federates_with_its_defaults_gets_names_as_they_are() {
+    let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                  application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;\
+                  escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    let reply = world().open().get_with(FEDERATE_ALL, &[("accept", accept)]).await;
+    assert!(reply.header("content-type").ends_with("version=0.0.4; charset=utf-8; escaping=allow-utf-8"));
+    assert!(reply.text().starts_with("# TYPE \"a.b\" untyped\n{\"a.b\","), "{}", reply.text());
+}
+
 /// Fields of a protobuf message: numbers with their varints, eight bytes or bytes.
 fn fields(mut message: &[u8]) -> Vec<(u64, Vec<u8>)> {
     fn varint(bytes: &mut &[u8]) -> u64 {
@@ -186,7 +208,8 @@ async fn federation_gives_native_histograms_to_who_reads_protobuf() {
     let world = World { memory, ..World::default() }.open();
     assert_eq!(world.get(FEDERATE_ALL).await.text(), "", "text cannot say it");
     let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-    let reply = world.get_with(FEDERATE_ALL, &[("accept", &format!("{accept};q=0.7,text/plain"))]).await;
+    let reply =
+        world.get_with(FEDERATE_ALL, &[("accept", &format!("text/plain;q=0.5,{accept};q=0.7"))]).await;
     assert!(reply.header("content-type").starts_with("application/vnd.google.protobuf; proto="));
     assert_eq!(reply.body[0] as usize, reply.body.len() - 1, "one family behind its length");
     let family = fields(&reply.body[1..]);
