@@ -73,7 +73,7 @@ fn api(state: &Shared) -> Router {
         .route("/status/buildinfo", read(state, status::buildinfo))
         .route("/status/runtimeinfo", read(state, status::runtimeinfo))
         .route("/status/tsdb", read(state, status::tsdb))
-        .route("/status/walreplay", read(state, status::walreplay))
+        .route("/status/walreplay", read_early(state, status::walreplay))
         .route("/status/cluster", read(state, cluster::status))
         .route("/status/gaps", read(state, cluster::gaps));
     let writing = state.clone();
@@ -91,6 +91,15 @@ where
     F: Future<Output = Result<Response, ApiError>> + Send + 'static,
 {
     endpoint(state, MethodFilter::GET, f)
+}
+
+/// An endpoint that answers while the node still starts.
+fn read_early<F>(state: &Shared, f: impl Fn(Call) -> F + Clone + Send + Sync + 'static) -> MethodRouter
+where
+    F: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    let state = state.clone();
+    get(move |request: Request| answer_always(state.clone(), request, f.clone()))
 }
 
 /// An endpoint that also takes its parameters as the form of a POST.
@@ -134,6 +143,13 @@ where
     if let Some(refused) = lifecycle::refusal_while_starting(&state) {
         return refused;
     }
+    answer_always(state, request, f).await
+}
+
+async fn answer_always<F>(state: Shared, request: Request, f: impl FnOnce(Call) -> F) -> Response
+where
+    F: Future<Output = Result<Response, ApiError>>,
+{
     let encoding = Encoding::accepted(request.headers());
     let (parts, body) = request.into_parts();
     let form = match Form::of(&parts, body, &state).await {

@@ -164,7 +164,41 @@ pub(crate) async fn rules(call: Call) -> Result<Response, ApiError> {
     if !matches!(kind.as_str(), "" | "alert" | "record") {
         return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));
     }
+    let exclude = call.form.get_url("exclude_alerts").to_lowercase();
+    if !matches!(exclude.as_str(), "" | "1" | "t" | "true" | "0" | "f" | "false") {
+        let what = format!("strconv.ParseBool: parsing {exclude:?}: invalid syntax");
+        return Err(ApiError::parameter(
+            "exclude_alerts",
+            format!("error converting exclude_alerts: {what}"),
+        ));
+    }
+    check_page(call.form.get_url("group_limit"), call.form.get_url("group_next_token"))?;
     Ok(object(&call, |o| o.key("groups").extend(b"[]")))
+}
+
+/// Checks which page of the groups is asked for. There are none, so a token, which names a group, is never right.
+fn check_page(limit: &str, token: &str) -> Result<(), ApiError> {
+    if limit.is_empty() {
+        let what = "group_limit needs to be present in order to paginate over the groups";
+        return if token.is_empty() { Ok(()) } else { Err(ApiError::parameter("group_next_token", what)) };
+    }
+    let refuse = |what: String| Err(ApiError::parameter("group_limit", what));
+    match param::whole(limit).map(i32::try_from) {
+        Err(error) => {
+            let error = error.replace("Atoi", "ParseInt");
+            refuse(format!("group_limit needs to be a valid number: {error}"))
+        }
+        Ok(Err(_)) => {
+            let error = format!("strconv.ParseInt: parsing {limit:?}: value out of range");
+            refuse(format!("group_limit needs to be a valid number: {error}"))
+        }
+        Ok(Ok(number)) if number <= 0 => refuse("group_limit needs to be greater than 0".to_owned()),
+        Ok(Ok(_)) if token.is_empty() => Ok(()),
+        Ok(Ok(_)) => {
+            let what = format!("invalid group_next_token '{token}'. were rule groups changed?");
+            Err(ApiError::parameter("group_next_token", what))
+        }
+    }
 }
 
 pub(crate) async fn alerts(call: Call) -> Result<Response, ApiError> {

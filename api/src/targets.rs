@@ -102,12 +102,17 @@ pub(crate) async fn target_metadata(call: Call) -> Result<Response, ApiError> {
     let metric = Some(call.form.get("metric")).filter(|name| !name.is_empty());
     let all = call.state.ports.targets.metadata(metric).await;
     let mut answer = Answer::new(call.encoding);
-    let rows = all
-        .iter()
-        .filter(|t| matchers.iter().all(|m| m.matches(t.target.get(&m.name).unwrap_or(""))))
-        .flat_map(|t| t.metrics.iter().map(move |m| (&t.target, m)))
-        .filter(|(_, m)| metric.is_none_or(|name| m.family == name))
-        .take(limit);
+    let matching =
+        all.iter().filter(|t| matchers.iter().all(|m| m.matches(t.target.get(&m.name).unwrap_or(""))));
+    // As in Prometheus, the limit is looked at between targets: the last one is told of whole.
+    let mut rows = Vec::new();
+    for target in matching {
+        if rows.len() >= limit {
+            break;
+        }
+        let metrics = target.metrics.iter().filter(|m| metric.is_none_or(|name| m.family == name));
+        rows.extend(metrics.map(|m| (&target.target, m)));
+    }
     json::array(answer.data(), rows, |out, (target, metadata)| {
         let mut object = Object::new(out);
         object.labels("target", target);

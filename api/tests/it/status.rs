@@ -1,6 +1,7 @@
 //! `/api/v1/status/*` and the endpoints that are empty yet.
 
 use crate::world::World;
+use api::ports::Readiness;
 use axum::body::Body;
 use http::Request;
 
@@ -71,6 +72,44 @@ async fn what_is_not_there_yet_is_empty_in_shape() {
     assert_eq!(get("/api/v1/alertmanagers").await, expected);
     let expected = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"type\": not supported value \"x\""}"#;
     assert_eq!(get("/api/v1/rules?type=x").await, expected);
+}
+
+#[tokio::test]
+async fn parameters_of_rules_are_checked_although_there_are_none() {
+    let error = async |query: &str| {
+        let text = get(&format!("/api/v1/rules?{query}")).await;
+        text.split(r#""error":""#)
+            .nth(1)
+            .unwrap_or("fine")
+            .replace(r#"\""#, "'")
+            .trim_end_matches("\"}")
+            .to_owned()
+    };
+    assert_eq!(error("exclude_alerts=TRUE&group_limit=5").await, "fine");
+    let bool = "strconv.ParseBool: parsing 'x': invalid syntax";
+    assert_eq!(
+        error("exclude_alerts=x").await,
+        format!("invalid parameter 'exclude_alerts': error converting exclude_alerts: {bool}")
+    );
+    let number = "invalid parameter 'group_limit': group_limit needs to be";
+    assert_eq!(error("group_limit=0").await, format!("{number} greater than 0"));
+    let invalid = "a valid number: strconv.ParseInt: parsing 'x': invalid syntax";
+    assert_eq!(error("group_limit=x").await, format!("{number} {invalid}"));
+    assert!(error("group_limit=3000000000").await.ends_with("value out of range"));
+    let needed = "group_limit needs to be present in order to paginate over the groups";
+    assert_eq!(error("group_next_token=a").await, format!("invalid parameter 'group_next_token': {needed}"));
+    let unknown = "invalid group_next_token 'a'. were rule groups changed?";
+    assert_eq!(
+        error("group_limit=1&group_next_token=a").await,
+        format!("invalid parameter 'group_next_token': {unknown}")
+    );
+}
+
+#[tokio::test]
+async fn the_replay_can_be_watched_while_the_node_starts() {
+    let starting = || World { readiness: Readiness::Starting("reading the log".into()), ..World::default() };
+    assert_eq!(starting().get("/api/v1/status/walreplay").await.status.as_u16(), 200);
+    assert_eq!(starting().get("/api/v1/status/flags").await.status.as_u16(), 503);
 }
 
 #[tokio::test]

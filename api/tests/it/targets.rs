@@ -108,12 +108,21 @@ async fn metadata_limits_must_be_numbers() {
 async fn target_metadata_names_the_target_and_the_metric_unless_it_was_asked_for() {
     let expected = concat!(
         r#"{"status":"success","data":[{"target":{"instance":"y:1","job":"node"},"metric":"go_threads","#,
-        r#""type":"gauge","help":"Other.","unit":""}]}"#
+        r#""type":"gauge","help":"Other.","unit":""},"#
     );
-    let text = get("/api/v1/targets/metadata?match_target=%7Binstance%3D%22y:1%22%7D&limit=1").await;
-    assert_eq!(text, expected);
+    let text = get("/api/v1/targets/metadata?match_target=%7Binstance%3D%22y:1%22%7D").await;
+    assert!(text.starts_with(expected), "{text}");
     let text = get("/api/v1/targets/metadata?metric=up_time").await;
     assert!(text.contains(r#"[{"target":{"instance":"y:1","job":"node"},"type":"gauge""#), "{text}");
+}
+
+#[tokio::test]
+async fn a_limit_of_target_metadata_stops_between_targets() {
+    let rows = async |limit: &str| {
+        let text = get(&format!("/api/v1/targets/metadata?limit={limit}")).await;
+        text.matches(r#""target":"#).count()
+    };
+    assert_eq!((rows("0").await, rows("1").await, rows("2").await, rows("-1").await), (0, 1, 3, 3));
 }
 
 #[tokio::test]

@@ -1,12 +1,24 @@
 //! The process's life, as the API tells and changes it.
 
-use super::{Node, configuration::Configuration};
+use super::{Node, ServeOptions, configuration::Configuration};
+use crate::config::Config;
 use api::ports::{Readiness, RuntimeInfo};
+use scrape::config::{ByteSize, format_duration};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 use tokio::sync::watch;
+
+/// What is kept, in Prometheus's words: the configuration beats the flags.
+fn retention(options: &ServeOptions, config: Option<&Config>) -> String {
+    let flag = model::DurationMs(u64::try_from(options.retention_time.as_millis()).unwrap_or(u64::MAX));
+    let time = config.and_then(|config| config.retention_time).unwrap_or(flag);
+    let size = config.and_then(|config| config.retention_size).unwrap_or(options.retention_size);
+    let time = (time.0 > 0).then(|| format_duration(time));
+    let size = (size > 0).then(|| ByteSize(size).to_string());
+    time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
+}
 
 /// Implements the API's port.
 pub(crate) struct Lifecycle {
@@ -51,13 +63,8 @@ impl api::ports::Lifecycle for Lifecycle {
         let handle = tokio::runtime::Handle::try_current().ok();
         let (last_config_time, reload_config_success) = self.configuration.last_reload();
         let options = &self.node.options;
-        let days = scrape::config::format_duration(model::DurationMs(
-            u64::try_from(options.retention_time.as_millis()).unwrap_or(u64::MAX),
-        ));
-        let storage_retention = match options.retention_size {
-            0 => days,
-            size => format!("{days} or {}", scrape::config::ByteSize(size)),
-        };
+        let plan = self.node.plan.borrow().clone();
+        let storage_retention = retention(options, plan.config.as_ref());
         RuntimeInfo {
             start_time: self.node.started,
             cwd: self.node.ports.host.working_directory(),
