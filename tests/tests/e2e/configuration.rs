@@ -108,7 +108,7 @@ fn file_sd_targets_follow_their_file() {
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: counted\n  file_sd_configs:\n  - files: ['{}']\n",
         file.display()
     );
-    let cluster = Cluster::start(options(config, &[]));
+    let cluster = Cluster::start(options(config, &["--web.enable-lifecycle"]));
     let count = |wanted: &str| {
         let found = cluster.client(1).query("count(up == 1)", None)?;
         let good = found.first().is_some_and(|f| f["value"][1] == wanted);
