@@ -35,6 +35,6 @@ pub use row::{Row, RowKind, SeriesTable, SlotId};
 pub use sample::{DurationMs, NORMAL_NAN, STALE_NAN, STALE_NAN_BITS, TimestampMs, Value, is_stale_nan};
 pub use source::{SourceKey, shard_of};
 pub use state_machine::{
-    Applied, CommittedEntry, EntryPayload, SnapshotSink, SnapshotSource, StateError, StateHash, StateMachine,
-    WantedPart,
+    Applied, CommittedEntry, EntryPayload, SnapshotCheck, SnapshotPiece, SnapshotSink, SnapshotSource,
+    StateError, StateHash, StateMachine, WantedPart,
 };

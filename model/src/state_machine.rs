@@ -60,6 +60,8 @@ pub struct StateHash {
 }
 
 /// A group's state. Calls to `apply` come from one thread at a time; everything else may come at any time.
+/// `applied`, `checkpointed` and `recent_hashes` never wait for a disk, whatever else is under way: raft's one thread
+/// asks them.
 pub trait StateMachine: Send + Sync {
     /// How far it has applied, in memory.
     fn applied(&self) -> Applied;
@@ -79,7 +81,8 @@ pub trait StateMachine: Send + Sync {
     /// Only of the local disk.
     fn checkpoint(&self) -> Result<Applied, StateError>;
 
-    /// Opens the last checkpoint for reading by another replica; it stays readable until it is dropped.
+    /// Opens the last checkpoint for reading by another replica; it stays readable until it is dropped. Reads no
+    /// more than the list of its parts.
     ///
     /// # Errors
     /// Only of the local disk.
@@ -96,42 +99,69 @@ pub trait StateMachine: Send + Sync {
     fn recent_hashes(&self) -> Vec<StateHash>;
 }
 
-/// A checkpoint as a list of parts, each a run of bytes.
+/// A checkpoint as a list of parts, each a run of pieces. Opening one reads no more than its list of parts: what is
+/// large is read piece by piece, by whoever wants it.
 pub trait SnapshotSource: Send + Sync {
     /// What the snapshot holds.
     fn applied(&self) -> Applied;
-    /// The parts with lengths and checksums, versioned; what [`StateMachine::begin_install`] takes.
+    /// The parts and what each must hold, versioned; what [`StateMachine::begin_install`] takes.
     fn manifest(&self) -> Bytes;
-    /// At most `max` bytes of a part from `offset`; fewer only at its end.
+    /// The piece of a part that begins at `from`: nothing for the first, else where the piece before says that the
+    /// next one begins. It has about `max` bytes; whole records are not cut.
     ///
     /// # Errors
-    /// Of the local disk, or for a part that does not exist.
-    fn read(&self, part: u32, offset: u64, max: usize) -> Result<Bytes, StateError>;
+    /// Of the local disk, or for a part or place that does not exist.
+    fn read(&self, part: u32, from: &[u8], max: usize) -> Result<SnapshotPiece, StateError>;
 }
 
-/// A part that the installing side still needs.
+/// A run of a part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotPiece {
+    /// What [`SnapshotSink::write`] takes.
+    pub data: Bytes,
+    /// Where the next piece begins, opaque; `None` at the end of the part.
+    pub next: Option<Bytes>,
+}
+
+/// A part that the installing side still needs, from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedPart {
     /// Its number in the manifest.
     pub part: u32,
-    /// Where to go on.
-    pub from: u64,
-    /// Its whole length.
-    pub length: u64,
+    /// About how many bytes it has: for progress, nothing relies on it.
+    pub bytes: u64,
 }
 
-/// Takes a snapshot's parts.
+/// What [`SnapshotSink::check`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotCheck {
+    /// One part is as the manifest says; there are more to look at.
+    More,
+    /// A part that was here already is not what the manifest says, and is wanted now.
+    Wanted,
+    /// Everything is here, as the manifest says, and can be committed.
+    Whole,
+}
+
+/// Takes a snapshot's parts. All calls but `wanted` work on disk: never on a thread that others wait for.
 pub trait SnapshotSink: Send {
-    /// What is still needed; parts that are here already with the same checksum are not asked for.
+    /// What is still needed; parts that are here already with the same content are not asked for.
     fn wanted(&self) -> Vec<WantedPart>;
-    /// Takes the next bytes of a part.
+    /// Takes the next piece of a part; `last` ends it.
     ///
     /// # Errors
-    /// Of the local disk, or if the bytes do not follow what is there.
-    fn write(&mut self, part: u32, offset: u64, data: &[u8]) -> Result<(), StateError>;
-    /// Checks everything and switches the state machine over, durably and at once.
+    /// Of the local disk, or if the piece does not belong behind what is there.
+    fn write(&mut self, part: u32, data: &[u8], last: bool) -> Result<(), StateError>;
+    /// Compares the next part with what the manifest says it holds. To be called until it is
+    /// [`SnapshotCheck::Whole`].
     ///
     /// # Errors
-    /// If something is missing or does not match its checksum, or the disk fails; the old state is then in force.
+    /// If something is missing, or a received part is not what the manifest says; it is then wanted again by the
+    /// next transfer.
+    fn check(&mut self) -> Result<SnapshotCheck, StateError>;
+    /// Switches the state machine over, durably and at once. Short: everything long is done before.
+    ///
+    /// # Errors
+    /// If not everything was checked, or the disk fails; the old state is then in force.
     fn commit(self: Box<Self>) -> Result<Applied, StateError>;
 }

@@ -104,6 +104,23 @@ impl RaftNode {
         outcome(shard, swapped)
     }
 
+    /// Finishes a change of members that was broken off between its two halves: the newer voters remain. Does nothing
+    /// if there is none.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub async fn finish_change(&self, shard: ShardId, deadline: Duration) -> Result<(), MemberError> {
+        let group = self.led(shard)?;
+        if !group.status_now().changing {
+            return Ok(());
+        }
+        // No further voter: what openraft writes then is the newer half alone.
+        let none = openraft::ChangeMembers::AddVoterIds(BTreeSet::new());
+        let finished = timeout(deadline, group.raft.change_membership(none, false)).await;
+        model::point!("members.change.finished");
+        outcome(shard, finished).map(drop)
+    }
+
     /// Hands the leadership of a group to a voter, which first gets whatever it lacks. On success the other leads.
     /// If the other does not take it, the group is without a leader until the campaign that ends every silence:
     /// nobody leads twice, and nobody waits for ever.

@@ -17,7 +17,7 @@ use crate::{
         log_store::LogStore,
         machine::Machine,
         network::{self, GroupNet, Noted},
-        snapshot::{SnapshotProgress, Snapshots},
+        snapshot::{Receiver, SnapshotProgress, Snapshots},
         types::{Raft, Types},
     },
     group::{Group, watch_group},
@@ -231,7 +231,9 @@ impl RaftNode {
         let peers =
             Peers::new(ports.net.clone(), ports.clock.clone(), us.subscribe(), runtime.clone(), spawner);
         let (driver, events) = mpsc::channel(DRIVER_QUEUE_MAX);
-        let snapshots = Snapshots::new(peers.clone(), options.snapshot_bytes_per_second, stopped.clone());
+        let rate = options.snapshot_bytes_per_second;
+        let (clock, spawner) = (ports.clock.clone(), ports.spawner.clone());
+        let snapshots = Snapshots::new(peers.clone(), clock, spawner, rate, stopped.clone());
         let inner = Arc::new_cyclic(|inner: &std::sync::Weak<Inner>| {
             let inner = inner.clone();
             let raft =
@@ -354,6 +356,12 @@ impl RaftNode {
         self.0.snapshots.progress()
     }
 
+    /// Snapshots that this node holds open for others.
+    #[must_use]
+    pub fn snapshots_lent(&self) -> usize {
+        self.0.snapshots.lent()
+    }
+
     /// Hosts a group with what the log and `state` have of it. A group without members waits until a leader adds
     /// this node, or until [`RaftNode::initialize`].
     ///
@@ -368,7 +376,7 @@ impl RaftNode {
         let machine = Machine::new(shard, state.clone(), self.0.pool.clone(), applied.clone());
         let voted = VotedTerm::default();
         let store = LogStore::new(shard, self.0.ports.log.clone(), voted.clone());
-        let net = GroupNet::new(shard, self.0.peers.clone());
+        let net = GroupNet::new(shard, self.0.peers.clone(), self.0.snapshots.clone());
         let config = self.0.config.clone();
         // Its tasks are spawned where it is made.
         let made = self.0.runtime.spawn(async move { Raft::new(us.0, config, net, store, machine).await });
@@ -489,15 +497,16 @@ impl Inner {
         let from = from.node.ok_or("sender has no id")?;
         let group = self.group(shard).ok_or_else(|| format!("shard {shard} is not hosted here"))?;
         match kind {
-            kind::SNAPSHOT_OFFER => self.snapshots.offered(from, shard, &body, &group.raft, &group.state),
-            kind::SNAPSHOT_OPEN | kind::SNAPSHOT_READ => {
-                let snapshots = self.snapshots.clone();
-                let work = move || match kind {
-                    kind::SNAPSHOT_OPEN => snapshots.open(from, shard, &group.state),
-                    _ => snapshots.read(shard, &body),
-                };
-                self.pool.run(work).await.ok_or("node is stopping")?
+            kind::SNAPSHOT_OFFER => {
+                let applied = *group.applied.borrow();
+                let receiver = Receiver { raft: &group.raft, state: &group.state, applied };
+                self.snapshots.offered(from, shard, &body, &receiver)
             }
+            kind::SNAPSHOT_OPEN => self.snapshots.open(from, shard, group.state.clone()).await,
+            kind::SNAPSHOT_READ => self.snapshots.read(from, shard, &body).await,
+            kind if kind::SNAPSHOT_RETIRED.contains(&kind) => Err(format!(
+                "node {from} sends snapshots in the format of an earlier version: upgrade it first"
+            )),
             kind => {
                 if kind == kind::APPEND {
                     // A group does not survive an append that the log refuses: refuse it before.
@@ -567,6 +576,7 @@ async fn upkeep(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
         }
         let pressure: BTreeMap<ShardId, LogIndex> =
             inner.ports.log.pressure().groups.into_iter().map(|pinned| (pinned.group, pinned.upto)).collect();
+        inner.snapshots.close_idle();
         for group in inner.all() {
             inner.keep_up(&group, pressure.get(&group.shard).copied()).await;
         }
@@ -591,6 +601,8 @@ impl Inner {
         }
         let kept = if pressed.is_some() { 0 } else { self.options.entries_kept };
         let purge = snapshot.min(upto).and_then(|index| index.0.checked_sub(kept));
+        let needed = self.snapshots.needed_from(group.shard).filter(|_| pressed.is_none());
+        let purge = purge.map(|purge| needed.map_or(purge, |needed| purge.min(needed.0)));
         if let Some(purge) = purge
             && purged.is_none_or(|purged| purge >= purged.0 + 64 || (pressed.is_some() && purge > purged.0))
         {

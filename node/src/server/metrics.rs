@@ -185,6 +185,13 @@ impl NodeMetrics {
         text.by_shard("vestal_raft_applied_index", "gauge", "The last entry applied here.", &applied);
         let checkpointed: Vec<_> = progress.iter().map(|(s, p)| (*s, index(p.checkpointed))).collect();
         text.by_shard("vestal_raft_checkpoint_index", "gauge", "The last checkpoint here.", &checkpointed);
+        let transfers = self.node.raft.snapshot_progress();
+        let received: Vec<_> = transfers.iter().map(|(s, progress)| (*s, progress.received_bytes)).collect();
+        let help = "What is here of the snapshot being received.";
+        text.by_shard("vestal_raft_snapshot_received_bytes", "gauge", help, &received);
+        let wanted: Vec<_> = transfers.iter().map(|(s, progress)| (*s, progress.wanted_bytes)).collect();
+        let help = "About how much of the snapshot being received was wanted.";
+        text.by_shard("vestal_raft_snapshot_wanted_bytes", "gauge", help, &wanted);
     }
 
     fn storage(&self, text: &mut Text<'_>) {

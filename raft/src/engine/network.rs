@@ -2,7 +2,7 @@
 
 use super::{
     machine::SnapshotData,
-    snapshot::{OfferAnswer, SnapshotOffer},
+    snapshot::{OfferAnswer, SnapshotOffer, Snapshots},
     types::{Raft, RaftVote, Types},
 };
 use crate::peer::{PeerError, Peers, kind};
@@ -21,7 +21,7 @@ use openraft::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 /// Appends that may be on their way to one follower of one group.
 const PIPELINE: usize = 8;
@@ -46,15 +46,16 @@ fn unreachable(reason: impl ToString) -> Unreachable<Types> {
 }
 
 /// Makes the connections of one group.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct GroupNet {
     shard: ShardId,
     peers: Peers,
+    snapshots: Arc<Snapshots>,
 }
 
 impl GroupNet {
-    pub(crate) fn new(shard: ShardId, peers: Peers) -> GroupNet {
-        GroupNet { shard, peers }
+    pub(crate) fn new(shard: ShardId, peers: Peers, snapshots: Arc<Snapshots>) -> GroupNet {
+        GroupNet { shard, peers, snapshots }
     }
 }
 
@@ -62,16 +63,18 @@ impl RaftNetworkFactory<Types> for GroupNet {
     type Network = GroupPeer;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> GroupPeer {
-        GroupPeer { shard: self.shard, node: NodeId(target), peers: self.peers.clone() }
+        let (peers, snapshots) = (self.peers.clone(), self.snapshots.clone());
+        GroupPeer { shard: self.shard, node: NodeId(target), peers, snapshots }
     }
 }
 
 /// One peer of one group.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct GroupPeer {
     shard: ShardId,
     node: NodeId,
     peers: Peers,
+    snapshots: Arc<Snapshots>,
 }
 
 impl GroupPeer {
@@ -183,11 +186,19 @@ impl RaftNetworkV2<Types> for GroupPeer {
                 answer = asked => answer?,
             };
             match answer {
-                OfferAnswer::Done(vote) => return Ok(SnapshotResponse::new(vote)),
+                OfferAnswer::Done(done) if done == vote => {
+                    self.snapshots.over(self.shard, self.node);
+                    return Ok(SnapshotResponse::new(done));
+                }
+                OfferAnswer::Outvoted(later) if later > vote => return Ok(SnapshotResponse::new(later)),
+                OfferAnswer::Done(other) | OfferAnswer::Outvoted(other) => {
+                    return Err(unreachable(format!("it answers for vote {other}, not for {vote}")).into());
+                }
                 OfferAnswer::Failed(reason) => return Err(unreachable(reason).into()),
-                OfferAnswer::Receiving(bytes) => {
-                    stalled = if bytes > before { 0 } else { stalled + 1 };
-                    before = bytes;
+                OfferAnswer::Receiving(steps) => {
+                    self.snapshots.at_work(self.shard, self.node);
+                    stalled = if steps > before { 0 } else { stalled + 1 };
+                    before = steps;
                     if stalled > OFFER_STALLED_MAX {
                         return Err(unreachable("the follower's snapshot stands still").into());
                     }

@@ -8,8 +8,8 @@ use super::{
 };
 use bytes::Bytes;
 use model::{
-    Applied, CommittedEntry, EntryPayload, Fs, LogId, SnapshotSink, SnapshotSource, StateError, StateHash,
-    StateMachine, WantedPart,
+    Applied, CommittedEntry, EntryPayload, Fs, LogId, SnapshotCheck, SnapshotPiece, SnapshotSink,
+    SnapshotSource, StateError, StateHash, StateMachine, WantedPart,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -61,6 +61,7 @@ impl Stored {
     }
 }
 
+/// Held for moments only: raft's thread waits for it. Whoever writes the file holds `Meta::file` meanwhile.
 struct Inner {
     now: Stored,
     checkpoint: Arc<Vec<u8>>,
@@ -68,11 +69,29 @@ struct Inner {
     hashes: VecDeque<StateHash>,
 }
 
+impl Inner {
+    /// Remembers the state hash as of the last entry.
+    fn remember_hash(&mut self) {
+        let Some(log_id) = self.now.log_id else { return };
+        let state = postcard::to_stdvec(&self.now.state).expect("a vector takes all bytes");
+        self.hashes.push_back(StateHash { index: log_id.index, hash: xxh3_128(&state) });
+        if self.hashes.len() > HASHES_MAX {
+            self.hashes.pop_front();
+        }
+    }
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().expect("no holder panics: apply is total")
+}
+
 /// The meta shard's replica on this node.
 pub struct Meta {
     fs: Arc<dyn Fs>,
     path: PathBuf,
     inner: Arc<Mutex<Inner>>,
+    /// One writer of the file at a time, so that a snapshot is never overwritten by what was before it.
+    file: Arc<Mutex<()>>,
     published: watch::Sender<Arc<MetaState>>,
 }
 
@@ -101,14 +120,15 @@ impl Meta {
         } else {
             Stored::default()
         };
-        let inner = Inner {
+        let mut inner = Inner {
             checkpoint: Arc::new(stored.encode()),
             checkpointed: stored.applied(),
             hashes: VecDeque::new(),
             now: stored.clone(),
         };
+        inner.remember_hash();
         let published = watch::Sender::new(Arc::new(stored.state));
-        Ok(Meta { fs, path, inner: Arc::new(Mutex::new(inner)), published })
+        Ok(Meta { fs, path, inner: Arc::new(Mutex::new(inner)), file: Arc::default(), published })
     }
 
     /// The state as applied here, and a signal whenever it changes.
@@ -124,7 +144,7 @@ impl Meta {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no holder panics: apply is total")
+        lock(&self.inner)
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), StateError> {
@@ -162,11 +182,7 @@ impl StateMachine for Meta {
                 }
             });
             inner.now.log_id = Some(entry.log_id);
-            let state = postcard::to_stdvec(&inner.now.state).expect("a vector takes all bytes");
-            inner.hashes.push_back(StateHash { index: entry.log_id.index, hash: xxh3_128(&state) });
-            if inner.hashes.len() > HASHES_MAX {
-                inner.hashes.pop_front();
-            }
+            inner.remember_hash();
         }
         if changed {
             self.published.send_replace(Arc::new(inner.now.state.clone()));
@@ -175,15 +191,18 @@ impl StateMachine for Meta {
     }
 
     fn checkpoint(&self) -> Result<Applied, StateError> {
-        // Under the lock, so that a snapshot installed meanwhile is never overwritten by what was before it.
-        let mut inner = self.lock();
-        let bytes = inner.now.encode();
+        let _file = self.file.lock().expect("no holder panics");
+        let (bytes, applied) = {
+            let inner = self.lock();
+            (inner.now.encode(), inner.now.applied())
+        };
         model::point!("meta.checkpoint.begin");
         self.write(&bytes)?;
         model::point!("meta.checkpoint.durable");
+        let mut inner = self.lock();
         inner.checkpoint = Arc::new(bytes);
-        inner.checkpointed = inner.now.applied();
-        Ok(inner.checkpointed.clone())
+        inner.checkpointed = applied.clone();
+        Ok(applied)
     }
 
     fn open_snapshot(&self) -> Result<Box<dyn SnapshotSource>, StateError> {
@@ -202,7 +221,8 @@ impl StateMachine for Meta {
         }
         let (fs, path) = (self.fs.clone(), self.path.clone());
         let published = self.published.clone();
-        Ok(Box::new(Sink { fs, path, published, inner: self.inner.clone(), manifest, bytes: Vec::new() }))
+        let (inner, file) = (self.inner.clone(), self.file.clone());
+        Ok(Box::new(Sink { fs, path, published, inner, file, manifest, bytes: Vec::new(), whole: false }))
     }
 
     fn recent_hashes(&self) -> Vec<StateHash> {
@@ -232,12 +252,18 @@ impl SnapshotSource for Source {
         postcard::to_stdvec(&manifest).expect("a vector takes all bytes").into()
     }
 
-    fn read(&self, part: u32, offset: u64, max: usize) -> Result<Bytes, StateError> {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = self.bytes.get(from..).filter(|_| part == 0);
-        let rest =
-            rest.ok_or_else(|| StateError::Io(format!("meta snapshot has no part {part} at {offset}")))?;
-        Ok(Bytes::copy_from_slice(&rest[..rest.len().min(max)]))
+    /// A place is an offset, eight bytes, big endian.
+    fn read(&self, part: u32, from: &[u8], max: usize) -> Result<SnapshotPiece, StateError> {
+        let offset = if from.is_empty() { Some(0) } else { from.try_into().ok().map(u64::from_be_bytes) };
+        let rest = offset
+            .and_then(|offset| usize::try_from(offset).ok())
+            .and_then(|offset| self.bytes.get(offset..))
+            .filter(|_| part == 0)
+            .ok_or_else(|| StateError::Io(format!("meta snapshot has no such place in part {part}")))?;
+        let data = Bytes::copy_from_slice(&rest[..rest.len().min(max)]);
+        let end = self.bytes.len() - rest.len() + data.len();
+        let next = (end < self.bytes.len()).then(|| Bytes::copy_from_slice(&(end as u64).to_be_bytes()));
+        Ok(SnapshotPiece { data, next })
     }
 }
 
@@ -246,42 +272,57 @@ struct Sink {
     path: PathBuf,
     published: watch::Sender<Arc<MetaState>>,
     inner: Arc<Mutex<Inner>>,
+    file: Arc<Mutex<()>>,
     manifest: Manifest,
     bytes: Vec<u8>,
+    /// The last piece was there.
+    whole: bool,
+}
+
+impl Sink {
+    fn checked(&self) -> Result<Stored, StateError> {
+        if self.bytes.len() as u64 != self.manifest.length || xxh3_128(&self.bytes) != self.manifest.hash {
+            return Err(StateError::Corrupt("meta snapshot: checksum mismatch".into()));
+        }
+        Stored::decode(&self.bytes)
+    }
 }
 
 impl SnapshotSink for Sink {
     fn wanted(&self) -> Vec<WantedPart> {
-        let from = self.bytes.len() as u64;
-        let whole = WantedPart { part: 0, from, length: self.manifest.length };
-        (from < self.manifest.length).then_some(whole).into_iter().collect()
+        let all = WantedPart { part: 0, bytes: self.manifest.length };
+        (!self.whole).then_some(all).into_iter().collect()
     }
 
-    fn write(&mut self, part: u32, offset: u64, data: &[u8]) -> Result<(), StateError> {
-        let have = self.bytes.len() as u64;
-        if part != 0 || offset != have || have + data.len() as u64 > self.manifest.length {
-            return Err(StateError::Io(format!(
-                "meta snapshot: bytes of part {part} at {offset} do not follow {have}"
-            )));
+    fn write(&mut self, part: u32, data: &[u8], last: bool) -> Result<(), StateError> {
+        let room = self.manifest.length.saturating_sub(self.bytes.len() as u64);
+        if part != 0 || self.whole || data.len() as u64 > room {
+            let text = format!("meta snapshot: {} bytes of part {part} do not belong here", data.len());
+            return Err(StateError::Io(text));
         }
         self.bytes.extend_from_slice(data);
+        self.whole = last;
         Ok(())
     }
 
+    fn check(&mut self) -> Result<SnapshotCheck, StateError> {
+        self.checked().map(|_| SnapshotCheck::Whole)
+    }
+
     fn commit(self: Box<Self>) -> Result<Applied, StateError> {
-        if self.bytes.len() as u64 != self.manifest.length || xxh3_128(&self.bytes) != self.manifest.hash {
-            return Err(StateError::Corrupt("meta snapshot: checksum mismatch".into()));
-        }
-        let stored = Stored::decode(&self.bytes)?;
-        let mut inner = self.inner.lock().expect("no holder panics: apply is total");
+        let stored = self.checked()?;
+        let Sink { fs, path, published, inner, file, bytes, .. } = *self;
+        let _file = file.lock().expect("no holder panics");
         model::point!("meta.install.begin");
-        self.fs.replace(&self.path, &self.bytes).map_err(|error| io_error("write", &self.path, &error))?;
+        fs.replace(&path, &bytes).map_err(|error| io_error("write", &path, &error))?;
         model::point!("meta.install.durable");
+        let mut inner = lock(&inner);
         inner.checkpointed = stored.applied();
-        inner.checkpoint = Arc::new(self.bytes);
+        inner.checkpoint = Arc::new(bytes);
         inner.hashes.clear();
-        self.published.send_replace(Arc::new(stored.state.clone()));
+        published.send_replace(Arc::new(stored.state.clone()));
         inner.now = stored;
+        inner.remember_hash();
         Ok(inner.checkpointed.clone())
     }
 }

@@ -27,11 +27,13 @@ pub(crate) mod kind {
     pub(crate) const VOTE: u16 = 3;
     pub(crate) const PRE_VOTE: u16 = 4;
     pub(crate) const TRANSFER: u16 = 5;
-    pub(crate) const SNAPSHOT_OFFER: u16 = 6;
-    pub(crate) const SNAPSHOT_OPEN: u16 = 7;
-    pub(crate) const SNAPSHOT_READ: u16 = 8;
+    /// Snapshots of the first builds, 6 to 8: refused by name, never used again.
+    pub(crate) const SNAPSHOT_RETIRED: std::ops::RangeInclusive<u16> = 6..=8;
     pub(crate) const READ_INDEX: u16 = 9;
     pub(crate) const CONFIRM: u16 = 10;
+    pub(crate) const SNAPSHOT_OFFER: u16 = 11;
+    pub(crate) const SNAPSHOT_OPEN: u16 = 12;
+    pub(crate) const SNAPSHOT_READ: u16 = 13;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

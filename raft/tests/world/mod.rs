@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use model::{
     Applied, BoxFuture, ClientIo, Clock, ClusterId, CommittedEntry, DatagramSocket, EntryPayload, Listener,
-    LogIndex, Net, NodeId, ProposeError, Proposer, Rng, ShardId, SnapshotSink, SnapshotSource, Spawner,
-    StateError, StateHash, StateMachine, Term, TimestampMs, WantedPart,
+    LogIndex, Net, NodeId, ProposeError, Proposer, Rng, ShardId, SnapshotCheck, SnapshotPiece, SnapshotSink,
+    SnapshotSource, Spawner, StateError, StateHash, StateMachine, Term, TimestampMs, WantedPart,
 };
 use raft::{GroupRole, PeerName, RaftNode, RaftOptions, RaftPorts};
 use std::{
@@ -266,12 +266,16 @@ pub struct ListMachine {
     now: Mutex<Content>,
     disk: Arc<Mutex<Content>>,
     pub installed: AtomicU64,
+    /// Whether a snapshot that was received waits, before it is installed.
+    pub held: AtomicBool,
+    /// Whether one is there.
+    pub checking: AtomicBool,
 }
 
 impl ListMachine {
     fn open(disk: &Arc<Mutex<Content>>) -> ListMachine {
         let now = disk.lock().unwrap().clone();
-        ListMachine { now: Mutex::new(now), disk: disk.clone(), installed: AtomicU64::new(0) }
+        ListMachine { now: Mutex::new(now), disk: disk.clone(), ..ListMachine::default() }
     }
     pub fn commands(&self) -> Vec<Bytes> {
         self.now.lock().unwrap().commands.clone()
@@ -322,7 +326,7 @@ impl StateMachine for Listed {
         let membership_length = numbers.next().expect("membership length") as usize;
         let lengths: Vec<u64> = numbers.collect();
         let log_id = Some(model::LogId { term: Term(term), index: LogIndex(index) });
-        let parts = lengths.iter().map(|_| Vec::new()).collect();
+        let parts = lengths.iter().map(|_| (Vec::new(), false)).collect();
         Ok(Box::new(ListSink { machine: self.0.clone(), log_id, lengths, parts, membership_length }))
     }
     fn recent_hashes(&self) -> Vec<StateHash> {
@@ -344,15 +348,18 @@ impl SnapshotSource for ListSnapshot {
         self.0.commands.iter().for_each(|command| text += &format!(" {}", command.len()));
         text.into()
     }
-    fn read(&self, part: u32, offset: u64, max: usize) -> Result<Bytes, StateError> {
+    fn read(&self, part: u32, from: &[u8], max: usize) -> Result<SnapshotPiece, StateError> {
         let part = match part {
             0 => &self.0.applied.membership,
             part => {
                 self.0.commands.get(part as usize - 1).ok_or(StateError::Io("no such part".to_owned()))?
             }
         };
-        let offset = offset as usize;
-        Ok(part.slice(offset..part.len().min(offset + max)))
+        let offset =
+            if from.is_empty() { 0 } else { u64::from_be_bytes(from.try_into().expect("eight")) as usize };
+        let end = part.len().min(offset + max);
+        let next = (end < part.len()).then(|| Bytes::copy_from_slice(&(end as u64).to_be_bytes()));
+        Ok(SnapshotPiece { data: part.slice(offset..end), next })
     }
 }
 
@@ -360,25 +367,35 @@ struct ListSink {
     machine: Arc<ListMachine>,
     log_id: Option<model::LogId>,
     lengths: Vec<u64>,
-    parts: Vec<Vec<u8>>,
+    /// Each with whether it is whole.
+    parts: Vec<(Vec<u8>, bool)>,
     membership_length: usize,
 }
 
 impl SnapshotSink for ListSink {
     fn wanted(&self) -> Vec<WantedPart> {
-        let parts = self.lengths.iter().enumerate();
-        parts.map(|(part, length)| WantedPart { part: part as u32, from: 0, length: *length }).collect()
+        let parts = (0_u32..).zip(&self.parts).zip(&self.lengths).filter(|((_, (_, whole)), _)| !whole);
+        parts.map(|((part, _), length)| WantedPart { part, bytes: *length }).collect()
     }
-    fn write(&mut self, part: u32, offset: u64, data: &[u8]) -> Result<(), StateError> {
-        let part = &mut self.parts[part as usize];
-        assert_eq!(part.len() as u64, offset);
-        part.extend_from_slice(data);
+    fn write(&mut self, part: u32, data: &[u8], last: bool) -> Result<(), StateError> {
+        let (bytes, whole) = &mut self.parts[part as usize];
+        assert!(!*whole);
+        bytes.extend_from_slice(data);
+        *whole = last;
         Ok(())
     }
+    fn check(&mut self) -> Result<SnapshotCheck, StateError> {
+        assert!(self.parts.iter().zip(&self.lengths).all(|((part, _), length)| part.len() as u64 == *length));
+        self.machine.checking.store(true, Ordering::Relaxed);
+        while self.machine.held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.machine.checking.store(false, Ordering::Relaxed);
+        Ok(SnapshotCheck::Whole)
+    }
     fn commit(self: Box<Self>) -> Result<Applied, StateError> {
-        assert!(self.parts.iter().zip(&self.lengths).all(|(part, length)| part.len() as u64 == *length));
-        assert_eq!(self.parts[0].len(), self.membership_length);
-        let mut parts = self.parts.into_iter().map(Bytes::from);
+        assert_eq!(self.parts[0].0.len(), self.membership_length);
+        let mut parts = self.parts.into_iter().map(|(part, _)| Bytes::from(part));
         let applied = Applied { log_id: self.log_id, membership: parts.next().expect("membership") };
         let content = Content { applied: applied.clone(), commands: parts.collect() };
         *self.machine.disk.lock().unwrap() = content.clone();
@@ -582,6 +599,16 @@ impl Cluster {
 /// Makes a checkpoint at a node.
 pub fn checkpoint(node: &TestNode, shard: ShardId) {
     Listed(node.machines[&shard].clone()).checkpoint().expect("in memory");
+}
+
+/// Lets received snapshots wait at a node, or go on.
+pub fn hold(node: &TestNode, shard: ShardId, held: bool) {
+    node.machines[&shard].held.store(held, Ordering::Relaxed);
+}
+
+/// Whether a snapshot was received and is not installed yet.
+pub fn checking(node: &TestNode, shard: ShardId) -> bool {
+    node.machines[&shard].checking.load(Ordering::Relaxed)
 }
 
 /// Snapshots that a node installed.

@@ -8,6 +8,8 @@
 //! ```
 //!
 //! Invariant: the disk's maps with all unflushed operations applied are the current maps.
+//!
+//! A directory is taken for as long as there is a handle or a view of its store, as RocksDB's lock has it.
 
 use super::{
     Direction, Family, KeyRange, Kv, KvEngine, KvError, KvIter, KvRead, KvView, WriteBatch, WriteOp,
@@ -17,7 +19,10 @@ use std::{
     collections::BTreeMap,
     ops::Bound,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, RwLock, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 type Map = BTreeMap<Bytes, Bytes>;
@@ -96,7 +101,27 @@ pub struct MemDisk {
     stores: Arc<Mutex<BTreeMap<PathBuf, Maps>>>,
     /// Handles that were given out.
     open: Arc<Mutex<Vec<Weak<MemKv>>>>,
+    /// Who has which directory.
+    taken: Arc<Mutex<BTreeMap<PathBuf, Weak<Taken>>>>,
     fault: Arc<Mutex<Option<KvError>>>,
+}
+
+/// A directory that somebody has: every handle and view of its store.
+#[derive(Debug)]
+struct Taken {
+    disk: MemDisk,
+    dir: PathBuf,
+    retired: AtomicBool,
+    /// The process that took it is gone.
+    dead: AtomicBool,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Relaxed) && !self.dead.load(Ordering::Relaxed) {
+            self.disk.stores().remove(&self.dir);
+        }
+    }
 }
 
 impl MemDisk {
@@ -112,18 +137,40 @@ impl MemDisk {
     }
 
     /// Opens the store in `dir` as its own type, so that a simulation can crash it.
-    #[must_use]
-    pub fn open_store(&self, dir: &Path) -> Arc<MemKv> {
+    ///
+    /// # Errors
+    /// If somebody has it open.
+    pub fn open_store(&self, dir: &Path) -> Result<Arc<MemKv>, KvError> {
+        let taken = self.take(dir)?;
         let durable = self.stores().entry(dir.to_owned()).or_default().clone();
         let store = Arc::new(MemKv {
             disk: self.clone(),
             dir: dir.to_owned(),
             state: RwLock::new(State { current: durable, unflushed: Vec::new(), open: true }),
+            taken,
         });
         let mut open = self.open.lock().expect("no holder panics");
         open.retain(|store| store.strong_count() > 0);
         open.push(Arc::downgrade(&store));
-        store
+        Ok(store)
+    }
+
+    fn take(&self, dir: &Path) -> Result<Arc<Taken>, KvError> {
+        self.check_free(dir)?;
+        let (retired, dead) = (AtomicBool::new(false), AtomicBool::new(false));
+        let taken = Arc::new(Taken { disk: self.clone(), dir: dir.to_owned(), retired, dead });
+        let mut all = self.taken.lock().expect("no holder panics");
+        all.retain(|_, taken| taken.strong_count() > 0);
+        all.insert(dir.to_owned(), Arc::downgrade(&taken));
+        Ok(taken)
+    }
+
+    fn check_free(&self, dir: &Path) -> Result<(), KvError> {
+        let all = self.taken.lock().expect("no holder panics");
+        match all.get(dir).filter(|taken| taken.strong_count() > 0) {
+            Some(_) => Err(KvError::Io(format!("{} is open in this process", dir.display()))),
+            None => Ok(()),
+        }
     }
 
     /// The process that holds stores of this disk dies: each keeps a prefix of what it had not flushed, whose length
@@ -134,6 +181,8 @@ impl MemDisk {
             let unflushed = store.state.read().expect("no holder panics").unflushed.len();
             store.crash(kept(unflushed));
         }
+        let taken = std::mem::take(&mut *self.taken.lock().expect("no holder panics"));
+        taken.values().filter_map(Weak::upgrade).for_each(|taken| taken.dead.store(true, Ordering::Relaxed));
     }
 
     /// An independent copy of what is durable.
@@ -153,28 +202,20 @@ impl MemDisk {
 
 impl KvEngine for MemDisk {
     fn open(&self, dir: &Path) -> Result<Arc<dyn Kv>, KvError> {
-        Ok(self.open_store(dir))
+        Ok(self.open_store(dir)?)
     }
 
     fn exists(&self, dir: &Path) -> bool {
         self.stores().contains_key(dir)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), KvError> {
-        self.check()?;
-        let mut stores = self.stores();
-        if stores.contains_key(to) {
-            return Err(KvError::Io(format!("rename to {}: it exists", to.display())));
-        }
-        let maps = stores
-            .remove(from)
-            .ok_or_else(|| KvError::Io(format!("rename {}: no such store", from.display())))?;
-        stores.insert(to.to_owned(), maps);
-        Ok(())
+    fn list(&self, parent: &Path) -> Result<Vec<PathBuf>, KvError> {
+        Ok(self.stores().keys().filter(|dir| dir.parent() == Some(parent)).cloned().collect())
     }
 
     fn remove(&self, dir: &Path) -> Result<(), KvError> {
         self.check()?;
+        self.check_free(dir)?;
         self.stores().remove(dir);
         Ok(())
     }
@@ -195,12 +236,36 @@ pub struct MemKv {
     disk: MemDisk,
     dir: PathBuf,
     state: RwLock<State>,
+    taken: Arc<Taken>,
+}
+
+/// What a view holds.
+#[derive(Debug)]
+struct MemView {
+    maps: Maps,
+    _taken: Arc<Taken>,
+}
+
+impl KvRead for MemView {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.maps.get(family, key)
+    }
+
+    fn iter(&self, family: Family, range: &KeyRange, direction: Direction) -> Result<KvIter<'_>, KvError> {
+        self.maps.iter(family, range, direction)
+    }
 }
 
 impl MemKv {
     /// What a power cut does: the first `kept` batches since the last flush are on disk, the rest is gone, and
     /// this handle is dead. Open the directory again to go on. Returns how many batches had not been flushed.
     pub fn crash(&self, kept: usize) -> usize {
+        self.taken.dead.store(true, Ordering::Relaxed);
+        self.disk.taken.lock().expect("no holder panics").remove(&self.dir);
+        self.end(kept)
+    }
+
+    fn end(&self, kept: usize) -> usize {
         let mut state = self.state.write().expect("no holder panics");
         if !state.open {
             return 0;
@@ -255,7 +320,7 @@ impl Kv for MemKv {
     }
 
     fn snapshot(&self) -> KvView {
-        Arc::new(self.current())
+        Arc::new(MemView { maps: self.current(), _taken: self.taken.clone() })
     }
 
     fn ingest_sorted(
@@ -307,7 +372,12 @@ impl Kv for MemKv {
     }
 
     fn close(&self) {
-        self.crash(0);
+        self.end(0);
+    }
+
+    fn retire(&self) {
+        self.taken.retired.store(true, Ordering::Relaxed);
+        self.close();
     }
 }
 

@@ -24,7 +24,11 @@ pub use rocks::{RocksEngine, RocksKv, RocksOptions};
 
 use bytes::Bytes;
 use model::StateError;
-use std::{fmt::Debug, path::Path, sync::Arc};
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A key space of its own, with settings for what it holds. The names are written to disk and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -242,13 +246,19 @@ pub trait Kv: KvRead {
     /// About how many bytes a family takes, memory and disk.
     fn approximate_bytes(&self, family: Family) -> u64;
 
-    /// Stops background work; what was not flushed may be lost. The store takes no writes after it.
+    /// Stops background work; what was not flushed may be lost. The store takes no writes after it. Its directory
+    /// stays taken until the last handle and the last view are gone.
     fn close(&self);
+
+    /// Closes the store, and removes its directory when the last handle and the last view are gone: another one has
+    /// taken its place. A process that dies before leaves the directory.
+    fn retire(&self);
 }
 
-/// Opens and moves stores: the production one on directories, the simulator's on a disk in memory.
+/// Opens and removes stores: the production one on directories, the simulator's on a disk in memory.
 pub trait KvEngine: Send + Sync + Debug {
-    /// Opens the store in `dir`, making it if it does not exist. One handle at a time per directory.
+    /// Opens the store in `dir`, making it if it does not exist. One store at a time per directory: it is taken for
+    /// as long as there is a handle or a view of it.
     ///
     /// # Errors
     /// If it is damaged, of a later version, open already, or the disk fails.
@@ -257,11 +267,11 @@ pub trait KvEngine: Send + Sync + Debug {
     /// Whether there is a store in `dir`.
     fn exists(&self, dir: &Path) -> bool;
 
-    /// Moves a closed store, durably; `to` must not exist.
+    /// The directories in `parent`, with a store in them or not, sorted; none if it does not exist.
     ///
     /// # Errors
     /// If the disk fails.
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), KvError>;
+    fn list(&self, parent: &Path) -> Result<Vec<PathBuf>, KvError>;
 
     /// Removes a closed store with all its data; no error if there is none.
     ///

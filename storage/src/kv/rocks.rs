@@ -124,6 +124,9 @@ impl RocksEngine {
     /// As [`KvEngine::open`].
     pub fn open_store(&self, dir: &Path) -> Result<Arc<RocksKv>, KvError> {
         fs::create_dir_all(dir).map_err(|e| of_io("create store directory", dir, &e))?;
+        if !self.exists(dir) {
+            check_empty(dir)?;
+        }
         remove_unfinished(dir)?;
         let mut families: Vec<_> = Family::ALL
             .iter()
@@ -142,7 +145,12 @@ impl RocksEngine {
         }
         remove_old_notes(dir)?;
         Ok(Arc::new(RocksKv {
-            inner: Arc::new(Inner { db, views: Mutex::default(), closed: AtomicBool::new(false) }),
+            inner: Arc::new(Inner {
+                db,
+                views: Mutex::default(),
+                closed: AtomicBool::new(false),
+                directory: Directory { path: dir.to_owned(), retired: AtomicBool::new(false) },
+            }),
             ingest_options: Family::ALL.map(|family| self.family_options(family)),
             ingests: AtomicU64::new(0),
             dir: dir.to_owned(),
@@ -178,21 +186,21 @@ impl KvEngine for RocksEngine {
         dir.join("CURRENT").exists()
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), KvError> {
-        if to.exists() {
-            return Err(KvError::Io(format!("rename to {}: it exists", to.display())));
-        }
-        fs::rename(from, to).map_err(|e| of_io("rename store", from, &e))?;
-        sync_parent(from)?;
-        sync_parent(to)
+    fn list(&self, parent: &Path) -> Result<Vec<PathBuf>, KvError> {
+        let failed = |e: &io::Error| of_io("list stores", parent, e);
+        let entries = match fs::read_dir(parent) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| failed(&e))?,
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e))?;
+        paths.retain(|path| path.is_dir());
+        paths.sort();
+        Ok(paths)
     }
 
     fn remove(&self, dir: &Path) -> Result<(), KvError> {
-        match fs::remove_dir_all(dir) {
-            Ok(()) => sync_parent(dir),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(of_io("remove store", dir, &e)),
-        }
+        remove_store(dir)
     }
 }
 
@@ -215,6 +223,33 @@ struct Inner {
     db: DB,
     views: Mutex<Views>,
     closed: AtomicBool,
+    /// Dropped behind `db`: fields drop in order of declaration.
+    directory: Directory,
+}
+
+/// Where a store lies, for as long as somebody holds it.
+struct Directory {
+    path: PathBuf,
+    retired: AtomicBool,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.retired.load(Ordering::Acquire)
+            && let Err(error) = remove_store(&self.path)
+        {
+            // It is tried again when the replica is opened next.
+            tracing::warn!(path = %self.path.display(), %error, "a store that is no longer needed was not removed");
+        }
+    }
+}
+
+fn remove_store(dir: &Path) -> Result<(), KvError> {
+    match fs::remove_dir_all(dir) {
+        Ok(()) => sync_parent(dir),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(of_io("remove store", dir, &e)),
+    }
 }
 
 /// The views that are open, and the drops that wait for them.
@@ -546,6 +581,11 @@ impl Kv for RocksKv {
             self.inner.db.cancel_all_background_work(true);
         }
     }
+
+    fn retire(&self) {
+        self.inner.directory.retired.store(true, Ordering::Release);
+        self.close();
+    }
 }
 
 impl RocksKv {
@@ -571,6 +611,22 @@ impl RocksKv {
 
 /// Begins the name of a file that is to be ingested.
 const INGEST_PREFIX: &str = "ingest-";
+
+/// RocksDB makes a new database over one that has lost its file `CURRENT`, and removes what the old one had.
+fn check_empty(dir: &Path) -> Result<(), KvError> {
+    let failed = |e: io::Error| of_io("look into store directory", dir, &e);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if name.to_string_lossy().ends_with(".sst") && !name.to_string_lossy().starts_with(INGEST_PREFIX) {
+            let text = format!(
+                "{} holds tables but no file CURRENT: restore it, or move the directory away",
+                dir.display()
+            );
+            return Err(KvError::Corrupt(text));
+        }
+    }
+    Ok(())
+}
 
 /// Removes what an interrupted ingest left.
 fn remove_unfinished(dir: &Path) -> Result<(), KvError> {

@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn both_engines_answer_the_same(steps in proptest::collection::vec(step(), 1..40), range in range()) {
         let (_dir, rocks) = rocks();
-        let mem = MemDisk::new().open_store(Path::new("kv"));
+        let mem = MemDisk::new().open_store(Path::new("kv")).expect("opens");
         let (mut rocks_views, mut mem_views) = (Vec::new(), Vec::new());
         for step in &steps {
             perform(&*rocks, step, &mut rocks_views).expect("rocks");
@@ -130,14 +130,14 @@ fn what_was_flushed_survives_reopening_in_rocksdb() {
 #[test]
 fn a_crash_of_the_twin_keeps_a_prefix_of_the_batches() {
     let disk = MemDisk::new();
-    let kv = disk.open_store(Path::new("kv"));
+    let kv = disk.open_store(Path::new("kv")).expect("opens");
     put(&*kv, Family::Meta, "a", "1");
     kv.flush_sync().expect("flush");
     put(&*kv, Family::Meta, "b", "2");
     put(&*kv, Family::Meta, "c", "3");
     assert_eq!(kv.crash(1), 2);
     assert!(kv.flush_sync().is_err());
-    let kv = disk.open_store(Path::new("kv"));
+    let kv = disk.open_store(Path::new("kv")).expect("opens");
     assert_eq!(get(&*kv, Family::Meta, "a").as_deref(), Some("1"));
     assert_eq!(get(&*kv, Family::Meta, "b").as_deref(), Some("2"));
     assert_eq!(get(&*kv, Family::Meta, "c"), None);
@@ -216,20 +216,56 @@ fn a_key_at_the_end_of_a_dropped_range_stays() {
     assert_eq!(get(&*kv, Family::Chunks, "p2").as_deref(), Some("v"));
 }
 
-/// Checkpoint, change, move the checkpoint, open it: it is what it was.
+/// Checkpoint, change, open the checkpoint: it is what it was.
 fn check_checkpoint(engine: &dyn KvEngine, base: &Path) {
     let kv = engine.open(&base.join("kv")).expect("open");
     put(&*kv, Family::State, "a", "1");
     kv.checkpoint_to(&base.join("copy")).expect("checkpoint");
     put(&*kv, Family::State, "a", "2");
     assert!(kv.checkpoint_to(&base.join("copy")).is_err());
-    engine.rename(&base.join("copy"), &base.join("moved")).expect("rename");
-    assert!(!engine.exists(&base.join("copy")));
-    let copy = engine.open(&base.join("moved")).expect("open");
+    assert_eq!(engine.list(base).expect("lists"), ["copy", "kv"].map(|name| base.join(name)));
+    let copy = engine.open(&base.join("copy")).expect("open");
     assert_eq!(get(&*copy, Family::State, "a").as_deref(), Some("1"));
     drop(copy);
-    engine.remove(&base.join("moved")).expect("remove");
-    assert!(!engine.exists(&base.join("moved")));
+    engine.remove(&base.join("copy")).expect("remove");
+    assert!(!engine.exists(&base.join("copy")));
+}
+
+/// A directory is taken while somebody reads from it, and goes with the last who does.
+fn check_taken(engine: &dyn KvEngine, base: &Path) {
+    let dir = base.join("kv");
+    let kv = engine.open(&dir).expect("opens");
+    put(&*kv, Family::State, "a", "1");
+    kv.flush_sync().expect("flushes");
+    assert!(engine.open(&dir).is_err(), "opened twice");
+    let view = kv.snapshot();
+    kv.retire();
+    drop(kv);
+    assert!(engine.open(&dir).is_err(), "opened beside a view");
+    assert_eq!(get(&*view, Family::State, "a").as_deref(), Some("1"));
+    assert!(engine.exists(&dir));
+    drop(view);
+    assert!(!engine.exists(&dir));
+    assert_eq!(engine.list(base), Ok(Vec::new()));
+}
+
+#[test]
+fn a_retired_store_goes_with_its_last_view_and_is_taken_until_then() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    check_taken(&RocksEngine::new(RocksOptions::default()), dir.path());
+    check_taken(&MemDisk::new(), Path::new("/sim"));
+}
+
+#[test]
+fn tables_without_their_list_are_not_taken_for_an_empty_store() {
+    let (dir, kv) = rocks();
+    put(&*kv, Family::State, "a", "1");
+    kv.flush_sync().expect("flushes");
+    drop(kv);
+    let path = dir.path().join("kv");
+    std::fs::remove_file(path.join("CURRENT")).expect("removes");
+    let opened = RocksEngine::new(RocksOptions::default()).open_store(&path);
+    assert!(matches!(opened, Err(KvError::Corrupt(_))), "{opened:?}");
 }
 
 #[test]
@@ -242,7 +278,7 @@ fn a_checkpoint_is_a_store_of_its_own() {
 #[test]
 fn keys_that_do_not_ascend_are_refused_by_both() {
     let (_dir, rocks) = rocks();
-    let mem = MemDisk::new().open_store(Path::new("kv"));
+    let mem = MemDisk::new().open_store(Path::new("kv")).expect("opens");
     let pairs = || ["b", "a"].map(|key| (Bytes::from(key), Bytes::from("v"))).into_iter();
     assert!(rocks.ingest_sorted(Family::Chunks, &mut pairs()).is_err());
     assert!(mem.ingest_sorted(Family::Chunks, &mut pairs()).is_err());
@@ -253,7 +289,7 @@ fn keys_that_do_not_ascend_are_refused_by_both() {
 #[test]
 fn a_fault_of_the_twins_disk_fails_writes_until_it_is_gone() {
     let disk = MemDisk::new();
-    let kv = disk.open_store(Path::new("kv"));
+    let kv = disk.open_store(Path::new("kv")).expect("opens");
     disk.set_fault(Some(KvError::DiskFull("full".to_owned())));
     assert_eq!(kv.flush_sync(), Err(KvError::DiskFull("full".to_owned())));
     disk.set_fault(None);

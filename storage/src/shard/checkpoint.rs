@@ -22,7 +22,7 @@ use super::{
 use crate::kv::{Direction, Family, KeyRange, Kv, KvRead, WriteBatch};
 use bytes::Bytes;
 use model::{Applied, LogId, LogIndex, ShardId, StateError, Term, TimestampMs};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 const VERSION: u8 = 1;
 
@@ -231,13 +231,8 @@ impl State {
     }
 
     /// Reads the state that a store holds.
-    pub(crate) fn load(
-        shard: ShardId,
-        kv: Arc<dyn Kv>,
-        cache: Arc<ChunkCache>,
-        directory: PathBuf,
-    ) -> Result<State, StateError> {
-        let mut state = State::new(shard, Arc::clone(&kv), cache, directory);
+    pub(crate) fn load(shard: ShardId, kv: Arc<dyn Kv>, cache: Arc<ChunkCache>) -> Result<State, StateError> {
+        let mut state = State::new(shard, Arc::clone(&kv), cache);
         let Some(bytes) = kv.get(Family::Meta, keys::META)? else { return Ok(state) };
         let meta = MetaRecord::decode(&bytes).map_err(corrupt)?;
         if meta.shard != shard {

@@ -85,7 +85,7 @@ impl DataShard {
     /// next checkpoint.
     pub fn pack(&self, now: TimestampMs) -> Result<bool, StateError> {
         let task = {
-            let mut state = self.write();
+            let mut state = self.write()?;
             state.look_for_packing(now);
             match state.packing.queue.pop_front() {
                 Some((id, partition)) => state.task(id, partition),
@@ -100,7 +100,7 @@ impl DataShard {
         };
         if let Some(task) = task {
             let chunk = task.merged()?;
-            self.write().replace(&task, chunk)?;
+            self.write()?.replace(&task, chunk)?;
         }
         Ok(true)
     }

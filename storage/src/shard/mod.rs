@@ -36,6 +36,7 @@ mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 mod verify;
 mod view;
 mod window;
@@ -52,19 +53,21 @@ pub use verify::{CheckReport, check};
 pub use view::ShardView;
 pub use wire::Malformed;
 
-use crate::kv::{Kv, KvEngine};
+use crate::kv::{Family, Kv, KvEngine};
 use bytes::Bytes;
 use cache::ChunkCache;
 use index::{NO_COLUMN, SourceId};
 use model::{
-    Applied, CommittedEntry, Labels, LogIndex, ShardId, SnapshotSink, SnapshotSource, SourceKey, StateError,
-    StateHash, StateMachine, TimestampMs,
+    Applied, CommittedEntry, ConfigVersion, Labels, LogIndex, ShardId, SnapshotSink, SnapshotSource,
+    SourceKey, StateError, StateHash, StateMachine, TimestampMs,
 };
+use snapshot::Stores;
 use state::State;
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
+use told::Told;
 use view::ViewInner;
 
 /// Bytes of chunks that a shard keeps unpacked after reading.
@@ -74,11 +77,53 @@ const CACHE_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct DataShard {
     shard: ShardId,
-    dir: PathBuf,
-    engine: Arc<dyn KvEngine>,
-    state: Arc<RwLock<State>>,
+    stores: Arc<Stores>,
+    shared: Arc<Shared>,
+}
+
+/// What a replica is now; an installed snapshot changes it.
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
     /// The last view, shared until something is applied.
     last_view: Mutex<Option<ShardView>>,
+    told: Mutex<Told>,
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("apply is total: no holder panics")
+    }
+
+    /// The state, for a change. A state that was being changed when somebody panicked is not to be gone on with, and
+    /// least of all to be made durable.
+    fn write(&self) -> Result<RwLockWriteGuard<'_, State>, StateError> {
+        self.state.write().map_err(|_| {
+            StateError::Corrupt(
+                "the state in memory is broken by a panic; restart the node: it replays".into(),
+            )
+        })
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of an entry or a checkpoint.
+    fn note(&self, state: &State) {
+        if self.told().note(state) {
+            // Else a shard that nobody asks would keep the files of its last query for ever.
+            self.last_view.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Puts another state in force; yields the one before.
+    fn replace(&self, state: State) -> Result<State, StateError> {
+        let mut current = self.write()?;
+        *self.told() = Told::of(&state);
+        self.last_view.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(std::mem::replace(&mut *current, state))
+    }
 }
 
 impl DataShard {
@@ -88,11 +133,16 @@ impl DataShard {
     /// # Errors
     /// If the directory is damaged, holds another shard, or the disk fails.
     pub fn open(shard: ShardId, dir: &Path, engine: Arc<dyn KvEngine>) -> Result<DataShard, StateError> {
-        let data = snapshot::settle_directories(dir, &*engine)?;
+        let (stores, data) = Stores::settle(dir, Arc::clone(&engine))?;
         let kv = engine.open(&data)?;
-        let state = State::load(shard, kv, Arc::new(ChunkCache::new(CACHE_BYTES_MAX)), data)?;
-        let state = Arc::new(RwLock::new(state));
-        Ok(DataShard { shard, dir: dir.to_owned(), engine, state, last_view: Mutex::new(None) })
+        if kv.get(Family::Meta, snapshot::KEY_MANIFEST)?.is_some() {
+            let text = format!("{} is an unfinished snapshot; {}", data.display(), snapshot::REMEDY);
+            return Err(StateError::Corrupt(text));
+        }
+        let state = State::load(shard, kv, Arc::new(ChunkCache::new(CACHE_BYTES_MAX)))?;
+        let told = Mutex::new(Told::of(&state));
+        let shared = Arc::new(Shared { state: RwLock::new(state), last_view: Mutex::default(), told });
+        Ok(DataShard { shard, stores: Arc::new(stores), shared })
     }
 
     /// The shard.
@@ -102,18 +152,18 @@ impl DataShard {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared.read()
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> Result<RwLockWriteGuard<'_, State>, StateError> {
+        self.shared.write()
     }
 
     /// A view of what is applied now.
     #[must_use]
     pub fn view(&self) -> ShardView {
         let state = self.read();
-        let mut last = self.last_view.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.shared.last_view.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = state.applied.log_id.map_or(LogIndex(0), |id| id.index);
         if let Some(view) = &*last
             && view.inner.index_applied == applied
@@ -184,6 +234,12 @@ impl DataShard {
         state.sources.iter().flatten().filter(|s| s.live.len() > 0).map(|s| Arc::clone(&s.key)).collect()
     }
 
+    /// The version of the settings in force. Does not wait for a checkpoint that is being written.
+    #[must_use]
+    pub fn config_version(&self) -> ConfigVersion {
+        self.shared.told().config_version
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> ShardSettings {
@@ -214,25 +270,29 @@ impl DataShard {
 
 impl StateMachine for DataShard {
     fn applied(&self) -> Applied {
-        self.read().applied.clone()
+        self.shared.told().applied.clone()
     }
 
     fn checkpointed(&self) -> Applied {
-        self.read().checkpointed.clone()
+        self.shared.told().checkpointed.clone()
     }
 
     fn apply(&self, entries: &[CommittedEntry]) -> Result<Vec<Bytes>, StateError> {
         let mut responses = Vec::with_capacity(entries.len());
         for entry in entries {
             // One lock per entry: a view waits for one entry at most, and never sees half of one.
-            responses.push(self.write().apply_entry(entry)?);
+            let mut state = self.write()?;
+            let response = state.apply_entry(entry);
+            self.shared.note(&state);
+            responses.push(response?);
         }
         Ok(responses)
     }
 
     fn checkpoint(&self) -> Result<Applied, StateError> {
-        let mut state = self.write();
+        let mut state = self.write()?;
         state.write_checkpoint()?;
+        self.shared.note(&state);
         Ok(state.checkpointed.clone())
     }
 
@@ -241,15 +301,15 @@ impl StateMachine for DataShard {
             self.checkpoint()?;
         }
         let kv: Arc<dyn Kv> = Arc::clone(&self.read().kv);
-        Ok(Box::new(snapshot::Source::open(kv.snapshot())?))
+        Ok(Box::new(snapshot::Source::open(&*kv)?))
     }
 
     fn begin_install(&self, manifest: Bytes) -> Result<Box<dyn SnapshotSink>, StateError> {
-        let (engine, state) = (Arc::clone(&self.engine), Arc::clone(&self.state));
-        Ok(Box::new(snapshot::Sink::begin(self.shard, &self.dir, engine, state, &manifest)?))
+        let (stores, shared) = (Arc::clone(&self.stores), Arc::clone(&self.shared));
+        Ok(Box::new(snapshot::Sink::begin(self.shard, stores, shared, &manifest)?))
     }
 
     fn recent_hashes(&self) -> Vec<StateHash> {
-        self.read().hashes.iter().copied().collect()
+        self.shared.told().hashes.iter().copied().collect()
     }
 }

@@ -15,13 +15,9 @@ use super::{
 use crate::kv::Kv;
 use model::{Applied, ShardId, SourceKey, StateHash, TimestampMs};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, RwLock},
 };
-
-/// State hashes that are remembered.
-pub(crate) const HASHES_MAX: usize = 256;
 
 /// What is known of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +55,6 @@ pub struct ShardCounters {
 #[derive(Debug)]
 pub(crate) struct State {
     pub shard: ShardId,
-    /// Where the store is.
-    pub directory: PathBuf,
     pub kv: Arc<dyn Kv>,
     pub cache: Arc<ChunkCache>,
     /// By id; a removed source leaves a hole.
@@ -76,7 +70,8 @@ pub(crate) struct State {
     pub sources_hash: u128,
     pub applied: Applied,
     pub checkpointed: Applied,
-    pub hashes: VecDeque<StateHash>,
+    /// Of the entry applied last.
+    pub last_hash: Option<StateHash>,
     /// Series below this id are in the store.
     pub stored_series: SeriesId,
     /// Series in the store whose record is out of date.
@@ -92,10 +87,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(shard: ShardId, kv: Arc<dyn Kv>, cache: Arc<ChunkCache>, directory: PathBuf) -> State {
+    pub(crate) fn new(shard: ShardId, kv: Arc<dyn Kv>, cache: Arc<ChunkCache>) -> State {
         State {
             shard,
-            directory,
             kv,
             cache,
             sources: Arc::default(),
@@ -108,7 +102,7 @@ impl State {
             sources_hash: 0,
             applied: Applied::default(),
             checkpointed: Applied::default(),
-            hashes: VecDeque::new(),
+            last_hash: None,
             stored_series: 0,
             changed_series: BTreeSet::new(),
             removed_series: Vec::new(),
@@ -179,10 +173,7 @@ impl State {
     /// Remembers the hash of the entry just applied.
     pub(crate) fn remember_hash(&mut self) {
         if let Some(log_id) = self.applied.log_id {
-            if self.hashes.len() == HASHES_MAX {
-                self.hashes.pop_front();
-            }
-            self.hashes.push_back(StateHash { index: log_id.index, hash: self.hash() });
+            self.last_hash = Some(StateHash { index: log_id.index, hash: self.hash() });
         }
     }
 }

@@ -47,14 +47,14 @@ impl CheckReport {
 /// # Errors
 /// If the store cannot be opened at all; damage inside is reported.
 pub fn check(dir: &Path, engine: &dyn KvEngine) -> Result<CheckReport, StateError> {
-    let data = snapshot::settle_directories(dir, engine)?;
+    let data = snapshot::Found::in_dir(dir, engine)?.in_force;
     let kv = engine.open(&data)?;
-    let report = check_store(&kv, &data);
+    let report = check_store(&kv);
     kv.close();
     report
 }
 
-fn check_store(kv: &Arc<dyn Kv>, data: &Path) -> Result<CheckReport, StateError> {
+fn check_store(kv: &Arc<dyn Kv>) -> Result<CheckReport, StateError> {
     let mut report = CheckReport {
         shard: None,
         applied: Applied::default(),
@@ -77,7 +77,7 @@ fn check_store(kv: &Arc<dyn Kv>, data: &Path) -> Result<CheckReport, StateError>
     report.applied = meta.applied.clone();
     report.hash_recorded = meta.hash;
     let cache = Arc::new(ChunkCache::new(1 << 20));
-    let mut state = match State::load(meta.shard, Arc::clone(kv), cache, data.to_owned()) {
+    let mut state = match State::load(meta.shard, Arc::clone(kv), cache) {
         Ok(state) => state,
         Err(error) => {
             report.problems.push(error.to_string());
@@ -85,15 +85,8 @@ fn check_store(kv: &Arc<dyn Kv>, data: &Path) -> Result<CheckReport, StateError>
         }
     };
     report.series = state.index.read().expect("no holder panics").len();
-    let mut sums: BTreeMap<i64, (u128, u64)> = BTreeMap::new();
+    let mut sums = window_sums(&state);
     for source in state.sources.iter().flatten() {
-        for window in &source.windows {
-            let entry = sums.entry(window.partition).or_default();
-            for row in &window.rows {
-                entry.0 = entry.0.wrapping_add(row.cells.hash(row.timestamp, &source.columns.hashes));
-                entry.1 += row.cells.len() as u64;
-            }
-        }
         for chunk in source.chunks.iter() {
             report.chunks += 1;
             match chunk_sum(&**kv, &state, chunk) {
@@ -124,7 +117,23 @@ fn check_store(kv: &Arc<dyn Kv>, data: &Path) -> Result<CheckReport, StateError>
     Ok(report)
 }
 
-fn chunk_sum(
+/// Sum and number of the cells in open windows, by partition.
+pub(crate) fn window_sums(state: &State) -> BTreeMap<i64, (u128, u64)> {
+    let mut sums: BTreeMap<i64, (u128, u64)> = BTreeMap::new();
+    for source in state.sources.iter().flatten() {
+        for window in &source.windows {
+            let entry = sums.entry(window.partition).or_default();
+            for row in &window.rows {
+                entry.0 = entry.0.wrapping_add(row.cells.hash(row.timestamp, &source.columns.hashes));
+                entry.1 += row.cells.len() as u64;
+            }
+        }
+    }
+    sums
+}
+
+/// Sum and number of the cells in a stored chunk.
+pub(crate) fn chunk_sum(
     kv: &dyn KvRead,
     state: &State,
     chunk: &super::source::ChunkRef,

@@ -4,4 +4,5 @@ mod fixture;
 mod model_based;
 mod replicas;
 mod rows;
+mod snapshots;
 mod sources;
