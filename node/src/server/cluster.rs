@@ -38,11 +38,48 @@ pub(crate) struct ReplicaInfo {
     failure: Option<String>,
 }
 
+impl ReplicaInfo {
+    /// Whether it has applied nearly everything. One that has applied nothing yet has nothing to give, however
+    /// young the shard is.
+    fn is_whole(&self, committed: LogIndex) -> bool {
+        self.failure.is_none() && self.applied.is_some_and(|applied| applied.0 + LAG_MAX >= committed.0)
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct NodeInfo {
     version: String,
     replicas: BTreeMap<ShardId, ReplicaInfo>,
+}
+
+/// What two replicas' state hashes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Likeness {
+    /// They were equal at this index, the newest that both remember.
+    Equal(LogIndex),
+    /// They were not.
+    Different(LogIndex),
+    /// Both remember no index, or one has not applied anything.
+    Unknown,
+}
+
+impl NodeInfo {
+    /// Compares two nodes' replicas of a shard.
+    pub(crate) fn compare(&self, other: &NodeInfo, shard: ShardId) -> Likeness {
+        let (Some(ours), Some(theirs)) = (self.replicas.get(&shard), other.replicas.get(&shard)) else {
+            return Likeness::Unknown;
+        };
+        let both = ours.hashes.iter().rev().find_map(|(at, hash)| {
+            let theirs = theirs.hashes.iter().find(|(of, _)| of == at)?;
+            Some((LogIndex(*at), *hash == theirs.1))
+        });
+        match both {
+            Some((at, true)) => Likeness::Equal(at),
+            Some((at, false)) => Likeness::Different(at),
+            None => Likeness::Unknown,
+        }
+    }
 }
 
 /// What this node says of itself.
@@ -51,7 +88,7 @@ pub(crate) fn info_of(node: &Node) -> NodeInfo {
         let status = node.raft.status(shard)?;
         let progress = node.raft.progress(shard)?;
         let (hashes, config_version) = match node.shard(shard) {
-            Some(data) => (data.recent_hashes(), data.settings().version),
+            Some(data) => (data.recent_hashes(), data.config_version()),
             None => (node.meta.recent_hashes(), node.meta.state().config_version()),
         };
         let info = ReplicaInfo {
@@ -253,10 +290,7 @@ impl NodeCluster {
             }
             let whole = |id: &&NodeId| {
                 let replica = infos.get(id).and_then(|info| info.replicas.get(&shard.id));
-                replica.is_some_and(|replica| {
-                    replica.failure.is_none()
-                        && replica.applied.unwrap_or_default().0 + LAG_MAX >= shard.commit_index.0
-                })
+                replica.is_some_and(|replica| replica.is_whole(shard.commit_index))
             };
             let count = group.voters.iter().filter(whole).count();
             let majority = group.voters.len() / 2 + 1;
@@ -317,5 +351,48 @@ impl Cluster for NodeCluster {
 
     fn gaps(&self, query: GapQuery) -> BoxFuture<'_, Result<Vec<Gap>, ViewError>> {
         Box::pin(self.find_gaps(query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(applied: Option<u64>, hashes: &[(u64, u128)]) -> ReplicaInfo {
+        ReplicaInfo {
+            leads: false,
+            leader: None,
+            term: Term(1),
+            committed: None,
+            applied: applied.map(LogIndex),
+            config_version: ConfigVersion(1),
+            hashes: hashes.to_vec(),
+            failure: None,
+        }
+    }
+
+    fn info(hashes: &[(u64, u128)]) -> NodeInfo {
+        let replicas = BTreeMap::from([(ShardId(1), replica(Some(9), hashes))]);
+        NodeInfo { version: String::new(), replicas }
+    }
+
+    fn compare(ours: &[(u64, u128)], theirs: &[(u64, u128)]) -> Likeness {
+        info(ours).compare(&info(theirs), ShardId(1))
+    }
+
+    #[test]
+    fn a_replica_without_anything_applied_is_not_whole_in_the_youngest_shard() {
+        assert!(!replica(None, &[]).is_whole(LogIndex(3)));
+        assert!(replica(Some(2), &[]).is_whole(LogIndex(3)));
+        assert!(!replica(Some(1), &[]).is_whole(LogIndex(2 + LAG_MAX)));
+    }
+
+    #[test]
+    fn replicas_are_alike_only_where_both_remember_the_same_hash() {
+        assert_eq!(compare(&[(7, 1), (8, 2)], &[(8, 2), (9, 3)]), Likeness::Equal(LogIndex(8)));
+        assert_eq!(compare(&[(7, 1), (8, 2)], &[(7, 1), (8, 3)]), Likeness::Different(LogIndex(8)));
+        assert_eq!(compare(&[(7, 1)], &[(8, 2)]), Likeness::Unknown);
+        assert_eq!(compare(&[], &[]), Likeness::Unknown);
+        assert_eq!(info(&[(7, 1)]).compare(&NodeInfo::default(), ShardId(1)), Likeness::Unknown);
     }
 }

@@ -1,10 +1,15 @@
 //! Replacing a member: the leader of each shard swaps the newcomer in for its former self, and when every shard has,
 //! the leader of meta removes the old id.
 //!
-//! Per shard: learner, caught up, then one joint change that swaps old for new; never removal first.
+//! Per shard: learner, caught up and equal by hash, then one joint change that swaps old for new; never removal first.
 
-use super::Node;
-use model::{LogIndex, NodeId, ShardId};
+use super::{
+    Node,
+    calls::{self, ASK_PATIENCE},
+    cluster::{Likeness, NodeInfo, info_of},
+};
+use bytes::Bytes;
+use model::{NodeId, ShardId};
 use raft::{
     GroupStatus,
     meta::{MetaCommand, MetaState},
@@ -33,18 +38,17 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
 async fn step(node: &Node, shard: ShardId) {
     let state = node.meta.state();
     let Some(status) = node.raft.status(shard) else { return };
+    if status.changing {
+        // Broken off between its two halves. Whoever it was for may be gone again, so it is finished as it was begun,
+        // and what is to become of the members is looked at afterwards.
+        match node.raft.finish_change(shard, CHANGE_PATIENCE).await {
+            Ok(()) => tracing::info!(%shard, "finished a change of members that was broken off"),
+            Err(error) => tracing::warn!(%shard, %error, "change of members not finished yet"),
+        }
+        return;
+    }
     for (id, record) in state.members() {
         let Some(replaced) = record.replaces else { continue };
-        if status.changing {
-            // A change that was broken off between its two halves is finished by asking for the same again.
-            if status.voters.contains(&id) {
-                let old = former_self(&state, &status, id);
-                if let Err(error) = node.raft.swap_voter(shard, old, id, CHANGE_PATIENCE).await {
-                    tracing::warn!(%shard, node = %id, %error, "change of members not finished yet");
-                }
-            }
-            return;
-        }
         let Some(old) = former_self(&state, &status, id) else {
             if shard == ShardId::META && status.voters.contains(&id) {
                 remove_when_swapped(node, id, replaced).await;
@@ -63,7 +67,7 @@ async fn step(node: &Node, shard: ShardId) {
             }
             return;
         }
-        if !caught_up(node, shard, id) {
+        if !caught_up(node, shard, id).await {
             return;
         }
         tracing::info!(%shard, new = %id, %old, "swapping a voter");
@@ -81,12 +85,25 @@ fn former_self(state: &MetaState, status: &GroupStatus, new: NodeId) -> Option<N
     status.voters.iter().copied().find(|id| *id != new && name(*id).is_some() && name(*id) == name(new))
 }
 
-/// Whether a learner has nearly all that is committed.
-fn caught_up(node: &Node, shard: ShardId, learner: NodeId) -> bool {
+/// Whether a learner has nearly all that is committed, and the same: as it says itself, in indexes applied and state
+/// hashes. What the leader knows of a learner's log says nothing of its state.
+async fn caught_up(node: &Node, shard: ShardId, learner: NodeId) -> bool {
     let Some(progress) = node.raft.progress(shard) else { return false };
-    let matched = progress.matched.get(&learner).copied().flatten().unwrap_or(LogIndex(0));
-    let committed = progress.committed.unwrap_or(LogIndex(0));
-    matched.0 + LAG_MAX >= committed.0 && matched.0 > 0
+    let matched = progress.matched.get(&learner).copied().flatten();
+    let committed = progress.committed.unwrap_or_default();
+    if matched.is_none_or(|matched| matched.0 + LAG_MAX < committed.0) {
+        return false;
+    }
+    let answer = node.raft.call(learner, calls::NODE_INFO, Bytes::new(), ASK_PATIENCE).await;
+    let Ok(Ok(theirs)) = answer.map(|answer| calls::decode::<NodeInfo>(&answer)) else { return false };
+    match info_of(node).compare(&theirs, shard) {
+        Likeness::Equal(upto) => upto.0 + LAG_MAX >= committed.0,
+        Likeness::Unknown => false,
+        Likeness::Different(at) => {
+            tracing::error!(%shard, node = %learner, %at, "the newcomer's state differs and it gets no vote: run vestal check on both nodes");
+            false
+        }
+    }
 }
 
 /// Removes the old id when no shard has it any more, as far as this node's replicas know.
