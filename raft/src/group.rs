@@ -6,6 +6,7 @@ use crate::{
         driver::{Event, Role},
         types::{Raft, log_id},
     },
+    reach::Tail,
     status::{GroupProgress, GroupRole, GroupStatus},
 };
 use model::{LogId, LogIndex, NodeId, ShardId, StateMachine, Term};
@@ -25,6 +26,8 @@ pub(crate) struct Group {
     pub(crate) applied: Arc<watch::Sender<Option<LogId>>>,
     /// Where the replica's votes are told.
     pub(crate) voted: VotedTerm,
+    /// Where its log and members are told.
+    pub(crate) tail: Arc<Tail>,
     /// Whether a checkpoint for want of room is under way.
     pub(crate) checkpointing: AtomicBool,
 }
@@ -36,10 +39,11 @@ impl Group {
         state: Arc<dyn StateMachine>,
         applied: Arc<watch::Sender<Option<LogId>>>,
         voted: VotedTerm,
+        tail: Arc<Tail>,
     ) -> Group {
         let status = watch::Sender::new(GroupStatus::default());
         let group =
-            Group { shard, raft, state, status, applied, voted, checkpointing: AtomicBool::new(false) };
+            Group { shard, raft, state, status, applied, voted, tail, checkpointing: AtomicBool::new(false) };
         group.status.send_replace(group.status_now());
         group
     }

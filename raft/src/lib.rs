@@ -12,6 +12,7 @@ mod members;
 pub mod meta;
 mod node;
 mod peer;
+mod reach;
 mod read;
 mod status;
 mod time;

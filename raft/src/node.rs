@@ -10,7 +10,7 @@
 //! Everything here may be called from any thread. In a simulation all of it runs on the caller's runtime.
 
 use crate::{
-    confirm::VotedTerm,
+    confirm::{Tardy, VotedTerm},
     engine::{
         apply::ApplyPool,
         driver::{Driver, Effect, Event, Timing},
@@ -22,6 +22,7 @@ use crate::{
     },
     group::{Group, watch_group},
     peer::{CallHandler, Gate, Inbox, PeerError, PeerName, Peers, kind, serve},
+    reach::Tail,
     status::{GroupProgress, GroupStatus},
     time::{ClockSample, ClusterTime},
 };
@@ -150,6 +151,10 @@ pub(crate) struct Inner {
     config: Arc<Config>,
     pub(crate) us: watch::Sender<PeerName>,
     pub(crate) peers: Peers,
+    /// Links of their own for the questions of reads, on the runtime of those who ask: no thread between them, and no
+    /// entries in front.
+    pub(crate) reading: Peers,
+    pub(crate) tardy: Tardy,
     pub(crate) groups: RwLock<BTreeMap<ShardId, Arc<Group>>>,
     inbox: Arc<Inbox>,
     snapshots: Arc<Snapshots>,
@@ -227,9 +232,15 @@ impl RaftNode {
             }
         };
         let us = watch::Sender::new(us);
-        let spawner = ports.spawner.clone();
-        let peers =
-            Peers::new(ports.net.clone(), ports.clock.clone(), us.subscribe(), runtime.clone(), spawner);
+        let links = |runtime| {
+            let RaftPorts { net, clock, spawner, .. } = ports.clone();
+            Peers::new(net, clock, us.subscribe(), runtime, spawner)
+        };
+        let peers = links(runtime.clone());
+        let reading = match options.threading {
+            Threading::Inline => peers.clone(),
+            Threading::Own => links(Handle::current()),
+        };
         let (driver, events) = mpsc::channel(DRIVER_QUEUE_MAX);
         let rate = options.snapshot_bytes_per_second;
         let (clock, spawner) = (ports.clock.clone(), ports.spawner.clone());
@@ -245,8 +256,23 @@ impl RaftNode {
                     })
                 });
             let inbox = Arc::new(Inbox::new(us.subscribe(), ports.clock.clone(), raft, stopped.clone()));
-            let (groups, runtime) = (RwLock::default(), runtime.clone());
-            Inner { ports, options, config, us, peers, groups, inbox, snapshots, pool, driver, runtime, stop }
+            let (groups, tardy, runtime) = (RwLock::default(), Tardy::default(), runtime.clone());
+            Inner {
+                ports,
+                options,
+                config,
+                us,
+                peers,
+                reading,
+                tardy,
+                groups,
+                inbox,
+                snapshots,
+                pool,
+                driver,
+                runtime,
+                stop,
+            }
         });
         if let Some(listener) = listener {
             let (inbox, mut stop) = (inner.inbox.clone(), stopped.clone());
@@ -279,11 +305,13 @@ impl RaftNode {
     /// Where a node can be reached, HOST:PORT. Needed for every member but this one.
     pub fn set_peer_address(&self, node: NodeId, address: &str) {
         self.0.peers.set_address(node, address);
+        self.0.reading.set_address(node, address);
     }
 
     /// A node is no longer one of ours.
     pub fn forget_peer(&self, node: NodeId) {
         self.0.peers.forget(node);
+        self.0.reading.forget(node);
     }
 
     /// Calls of `kind`, which is at least [`crate::CALL_KIND_MIN`], go to `handler`.
@@ -373,19 +401,20 @@ impl RaftNode {
             return Err(StartError::Hosted(shard));
         }
         let applied = Arc::new(watch::Sender::new(None));
-        let machine = Machine::new(shard, state.clone(), self.0.pool.clone(), applied.clone());
-        let voted = VotedTerm::default();
-        let store = LogStore::new(shard, self.0.ports.log.clone(), voted.clone());
+        let (voted, tail) = (VotedTerm::default(), Arc::new(Tail::default()));
+        let failed = |reason: String| StartError::Group { shard, reason };
+        let machine = Machine::new(shard, state.clone(), self.0.pool.clone(), applied.clone(), tail.clone());
+        let machine = machine.map_err(|error| failed(error.to_string()))?;
+        let store = LogStore::new(shard, self.0.ports.log.clone(), voted.clone(), tail.clone());
         let net = GroupNet::new(shard, self.0.peers.clone(), self.0.snapshots.clone());
         let config = self.0.config.clone();
         // Its tasks are spawned where it is made.
         let made = self.0.runtime.spawn(async move { Raft::new(us.0, config, net, store, machine).await });
-        let failed = |reason: String| StartError::Group { shard, reason };
         let raft = made
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
-        let group = Arc::new(Group::new(shard, raft, state, applied, voted));
+        let group = Arc::new(Group::new(shard, raft, state, applied, voted, tail));
         self.0.groups.write().unwrap_or_else(PoisonError::into_inner).insert(shard, group.clone());
         let watching = watch_group(us, group, self.0.driver.clone());
         self.0.runtime.spawn(self.0.ports.spawner.vital("watch group", Box::pin(watching)));
@@ -439,8 +468,16 @@ impl RaftNode {
         self.0.group(shard).map(|group| group.progress())
     }
 
+    /// Whether `index` is applied here.
+    pub(crate) fn has_applied(&self, shard: ShardId, index: LogIndex) -> bool {
+        self.0.group(shard).is_some_and(|group| group.applied.borrow().is_some_and(|id| id.index >= index))
+    }
+
     /// Waits until `index` is applied here; whether that was so within `deadline`.
     pub async fn wait_applied(&self, shard: ShardId, index: LogIndex, deadline: Duration) -> bool {
+        if self.has_applied(shard, index) {
+            return true;
+        }
         let Some(group) = self.0.group(shard) else { return false };
         let mut applied = group.applied.subscribe();
         let reached = applied.wait_for(|applied| applied.is_some_and(|id| id.index >= index));
@@ -454,6 +491,7 @@ impl RaftNode {
             group.raft.shutdown().await.ok();
         }
         self.0.peers.close();
+        self.0.reading.close();
         self.0.stop.send_replace(true);
     }
 }

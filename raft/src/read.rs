@@ -1,12 +1,14 @@
 //! Read indexes: up to where a node must have applied before it may answer with everything acknowledged so far.
 //!
-//! One round of [`crate::confirm`] gets them all as a rule. Where it does not (a leader is being elected, or reaches a
-//! majority that this node does not reach), each leader is asked once for all its groups and confirms its leadership
-//! with a round of heartbeats, until the caller's patience ends. Nothing here trusts a clock: a leader that was paused or cut off finds no majority.
+//! One round of [`crate::confirm`] gets them all as a rule. Where it does not, or says an index that is not committed
+//! soon, a second one asks for leaders. Where that does not either (a leader is being elected, or reaches a majority
+//! that this node does not reach), each leader is asked once for all its groups and confirms its leadership with a
+//! round of heartbeats, until the caller's patience ends. Nothing here trusts a clock: a leader that was paused or cut
+//! off finds no majority.
 
 use crate::{
     RaftNode,
-    confirm::SHARDS_MAX,
+    confirm::{ReadIndex, SHARDS_MAX, Whom},
     engine::network::{decode, encode},
     node::Inner,
     peer::kind,
@@ -20,6 +22,9 @@ use tokio::time::{sleep, timeout};
 
 /// Between two attempts, while leaders are being elected.
 const PAUSE: Duration = Duration::from_millis(15);
+/// How long an entry that is in a log may take to be committed and applied here: as a rule it takes what is left of a
+/// write, a few milliseconds. One that a deposed leader left behind may never be.
+const COMMIT: Duration = Duration::from_millis(50);
 /// How long one attempt at one leader may take.
 const ATTEMPT: Duration = Duration::from_millis(1000);
 
@@ -77,6 +82,24 @@ impl Inner {
 }
 
 impl RaftNode {
+    /// What a majority says, as far as it is applied somewhere, or soon here.
+    async fn first_round(&self, shards: &[ShardId]) -> BTreeMap<ShardId, LogIndex> {
+        let round = self.0.confirm(shards, Whom::Majority).await;
+        let mut found = BTreeMap::new();
+        let mut logged = Vec::new();
+        for (shard, index) in round {
+            match index {
+                ReadIndex::Logged(index) if !self.has_applied(shard, index) => logged.push((shard, index)),
+                ReadIndex::Applied(index) | ReadIndex::Logged(index) => _ = found.insert(shard, index),
+            }
+        }
+        let waited = logged.into_iter().map(async |(shard, index)| {
+            self.wait_applied(shard, index, COMMIT).await.then_some((shard, index))
+        });
+        found.extend(join_all(waited).await.into_iter().flatten());
+        found
+    }
+
     /// For each shard, an index that contains everything acknowledged before the call. Works on any node that hosts
     /// the shards.
     ///
@@ -90,7 +113,15 @@ impl RaftNode {
         let mut found = BTreeMap::new();
         let mut reasons: BTreeMap<ShardId, String> = BTreeMap::new();
         let search = async {
-            found = self.0.confirm(shards).await;
+            found = self.first_round(shards).await;
+            let missing: Vec<ShardId> =
+                shards.iter().filter(|shard| !found.contains_key(*shard)).copied().collect();
+            if !missing.is_empty() {
+                for (shard, index) in self.0.confirm(&missing, Whom::Leaders).await {
+                    let (ReadIndex::Applied(index) | ReadIndex::Logged(index)) = index;
+                    found.insert(shard, index);
+                }
+            }
             while !shards.iter().all(|shard| found.contains_key(shard)) {
                 let mut by_leader: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
                 for shard in shards.iter().filter(|shard| !found.contains_key(*shard)) {

@@ -4,6 +4,7 @@ mod world;
 
 use bytes::Bytes;
 use model::{NodeId, ProposeError, Proposer, Term};
+use raft::{GroupRole, Timing};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -127,6 +128,53 @@ async fn a_cut_off_leader_gives_no_read_index_and_acknowledges_nothing() {
     cluster.world.heal();
     assert!(lost.await.expect("no panic").is_err(), "a cut off leader acknowledged");
     cluster.same_everywhere(A, &names("a", 0..2)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_majority_of_logs_gives_a_read_index_while_nobody_leads() {
+    // A lease so long that nobody else leads before the read is over.
+    let timing = Timing::of(Duration::from_millis(500), Duration::from_secs(4));
+    let options = raft::RaftOptions { timing, ..raft::RaftOptions::default() };
+    let cluster = Cluster::with(options, &[A]).await;
+    let mut index = cluster.commit(A, "a0").await;
+    for name in names("a", 1..10) {
+        index = cluster.commit(A, &name).await;
+    }
+    cluster.same_everywhere(A, &names("a", 0..10)).await;
+    let leader = cluster.leader(A).await;
+    cluster.world.isolate(leader, &[1, 2, 3]);
+    for follower in (1..=3).filter(|node| *node != leader) {
+        let raft = &cluster.nodes[&follower].raft;
+        let read = raft.read_index(&[A], Duration::from_secs(1)).await.expect("two of three logs");
+        assert_eq!(read[&A], index);
+        assert_eq!(cluster.nodes[&follower].raft.status(A).expect("hosted").role, GroupRole::Follower);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_a_deposed_leader_left_behind_holds_up_no_read() {
+    let mut cluster = Cluster::start().await;
+    cluster.commit(A, "a0").await;
+    let old = cluster.leader(A).await;
+    let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
+    cluster.world.isolate(old, &[1, 2, 3]);
+    let raft = cluster.nodes[&old].raft.clone();
+    let lost = tokio::spawn(async move { raft.propose(A, None, Bytes::from_static(b"lost")).await });
+    let new = cluster.leader_among(A, &others).await;
+    let follower = others.into_iter().find(|node| *node != new).expect("two others");
+    let index = cluster.propose(new, A, "a1").await.expect("the majority goes on").0;
+    cluster.kill(new).await;
+    cluster.world.heal();
+    for node in [follower, old] {
+        let raft = &cluster.nodes[&node].raft;
+        let read = raft.read_index(&[A], Duration::from_secs(10)).await.expect("a leader is elected");
+        assert!(read[&A] >= index);
+        assert!(raft.wait_applied(A, read[&A], Duration::from_secs(5)).await);
+        assert!(cluster.commands(node, A).contains(&"a1".to_owned()));
+    }
+    drop(lost);
     cluster.stop().await;
 }
 

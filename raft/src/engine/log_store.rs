@@ -8,7 +8,7 @@ use super::types::{
     RaftEntry, RaftLogId, RaftVote, Types, decode_entry, decode_vote, encode_payload, encode_vote, log_id,
     raft_log_id,
 };
-use crate::confirm::VotedTerm;
+use crate::{confirm::VotedTerm, reach::Tail};
 use bytes::Bytes;
 use futures::Stream;
 use model::{LogId, LogIndex, ShardId};
@@ -37,12 +37,13 @@ pub(crate) struct LogStore {
     shard: ShardId,
     log: Arc<Log>,
     voted: VotedTerm,
+    tail: Arc<Tail>,
 }
 
 impl LogStore {
-    /// `voted` learns of every vote before anybody else does.
-    pub(crate) fn new(shard: ShardId, log: Arc<Log>, voted: VotedTerm) -> LogStore {
-        LogStore { shard, log, voted }
+    /// `voted` learns of every vote before anybody else does, `tail` of every entry.
+    pub(crate) fn new(shard: ShardId, log: Arc<Log>, voted: VotedTerm, tail: Arc<Tail>) -> LogStore {
+        LogStore { shard, log, voted, tail }
     }
 
     fn bounds(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -155,6 +156,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
         let state = self.log.state(self.shard).unwrap_or_default();
+        self.tail.open(state.last.map(|last| last.index));
         Ok(LogState {
             last_purged_log_id: state.purged.map(raft_log_id),
             last_log_id: state.last.map(raft_log_id),
@@ -195,16 +197,25 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<(LogId, Bytes)> = entries
-            .into_iter()
-            .map(|entry| (log_id(&entry.log_id), encode_payload(&entry.payload)))
-            .collect();
+        let tail = &self.tail;
+        let encoded = |entry: RaftEntry| {
+            let id = log_id(&entry.log_id);
+            if let openraft::EntryPayload::Membership(_) = entry.payload {
+                tail.accept_members(id.index);
+            }
+            (id, encode_payload(&entry.payload))
+        };
+        let entries: Vec<(LogId, Bytes)> = entries.into_iter().map(encoded).collect();
+        let last = entries.last().map(|(id, _)| id.index);
         model::point!("raft.append.begin");
         // Handed on by whoever gets to it: the log if it takes the append, else the next attempt.
         let callback = Arc::new(Mutex::new(Some(callback)));
         loop {
-            let slot = callback.clone();
+            let (slot, tail) = (callback.clone(), self.tail.clone());
             let done: Done = Box::new(move |result| {
+                if let (Ok(()), Some(last)) = (&result, last) {
+                    tail.reach(last);
+                }
                 if let Some(callback) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     model::point!("raft.append.durable");
                     callback.io_completed(result);
@@ -222,6 +233,7 @@ impl RaftLogStorage<Types> for LogStore {
         model::point!("raft.truncate.begin");
         let cut = self.durable(|done| self.log.truncate_after(self.shard, last, done)).await;
         model::point!("raft.truncate.done");
+        self.tail.cut(last.map(|last| last.index));
         cut
     }
 

@@ -10,6 +10,7 @@ use super::{
         encode_membership, log_id, raft_log_id,
     },
 };
+use crate::reach::{Members, Tail};
 use futures::{Stream, StreamExt};
 use model::{Applied, CommittedEntry, EntryPayload, LogId, ShardId, SnapshotSink, StateError, StateMachine};
 use openraft::{
@@ -41,6 +42,7 @@ pub(crate) struct Machine {
     state: Arc<dyn StateMachine>,
     pool: ApplyPool,
     applied: Arc<watch::Sender<Option<LogId>>>,
+    tail: Arc<Tail>,
 }
 
 type Responder = Option<ApplyResponder<Types>>;
@@ -85,16 +87,36 @@ pub(crate) fn snapshot_meta(applied: &Applied) -> io::Result<SnapshotMeta> {
     })
 }
 
+/// The voters of a membership that was applied.
+fn members(applied: &Applied) -> io::Result<Option<Members>> {
+    let stored = decode_membership(applied.membership.clone())?;
+    let configs = stored.membership().get_joint_config();
+    let voters = configs.iter().map(|voters| voters.iter().copied().collect()).collect();
+    Ok(stored.log_id().as_ref().map(|id| Members { index: log_id(id).index.0, voters }))
+}
+
 impl Machine {
-    /// Wraps `state`; `applied` is told of every batch.
+    /// Wraps `state`; `applied` is told of every batch, `tail` of every change of members, and before.
     pub(crate) fn new(
         shard: ShardId,
         state: Arc<dyn StateMachine>,
         pool: ApplyPool,
         applied: Arc<watch::Sender<Option<LogId>>>,
-    ) -> Machine {
-        applied.send_replace(state.applied().log_id);
-        Machine { shard, state, pool, applied }
+        tail: Arc<Tail>,
+    ) -> io::Result<Machine> {
+        let now = state.applied();
+        tail.settle(members(&now)?);
+        applied.send_replace(now.log_id);
+        Ok(Machine { shard, state, pool, applied, tail })
+    }
+
+    /// Tells what was applied; what of it is about members comes first.
+    fn tell(&self, done: Option<LogId>, entries: &[CommittedEntry]) -> io::Result<()> {
+        if entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Membership(_))) {
+            self.tail.settle(members(&self.state.applied())?);
+        }
+        self.applied.send_replace(done);
+        Ok(())
     }
 
     /// Applies a batch. On a full disk it waits and goes on behind what was applied: the replica falls behind, the
@@ -117,7 +139,7 @@ impl Machine {
             match result {
                 Ok(answers) => {
                     model::point!("raft.apply.applied");
-                    self.applied.send_replace(entries.last().map(|entry| entry.log_id));
+                    self.tell(entries.last().map(|entry| entry.log_id), &entries)?;
                     for (responder, answer) in responders.into_iter().zip(answers) {
                         if let Some(responder) = responder {
                             responder.send(Answer(answer));
@@ -128,7 +150,7 @@ impl Machine {
                 Err(StateError::DiskFull(reason)) => {
                     tracing::warn!(shard = %self.shard, reason, "disk full, applying waits for room");
                     let done = self.state.applied().log_id;
-                    self.applied.send_replace(done); // who waits for these must not wait for the next entry
+                    self.tell(done, &entries)?; // who waits for these must not wait for the next entry
                     let done = done.map(|id| id.index);
                     let rest = entries
                         .iter()
@@ -215,6 +237,7 @@ impl RaftStateMachine<Types> for Machine {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         model::point!("raft.install.done");
+        self.tail.settle(members(&installed)?);
         self.applied.send_replace(installed.log_id);
         tracing::info!(shard = %self.shard, upto = ?installed.log_id, "snapshot installed");
         Ok(())
@@ -270,7 +293,8 @@ mod tests {
     async fn what_was_applied_before_the_disk_was_full_is_told() {
         let applied = Arc::new(watch::Sender::new(None));
         let state = Arc::new(FullAfterwards::default());
-        let machine = Machine::new(ShardId(1), state, ApplyPool::inline(), applied.clone());
+        let machine = Machine::new(ShardId(1), state, ApplyPool::inline(), applied.clone(), Arc::default());
+        let machine = machine.expect("no members are well formed");
         let log_id = LogId { term: Term(1), index: LogIndex(7) };
         let entry = CommittedEntry { log_id, payload: EntryPayload::Blank };
         machine.apply_batch(vec![entry], vec![None]).await.expect("a full disk stops no replica");

@@ -30,10 +30,11 @@ pub(crate) mod kind {
     /// Snapshots of the first builds, 6 to 8: refused by name, never used again.
     pub(crate) const SNAPSHOT_RETIRED: std::ops::RangeInclusive<u16> = 6..=8;
     pub(crate) const READ_INDEX: u16 = 9;
-    pub(crate) const CONFIRM: u16 = 10;
+    // 10 was a confirmation without how far logs reach.
     pub(crate) const SNAPSHOT_OFFER: u16 = 11;
     pub(crate) const SNAPSHOT_OPEN: u16 = 12;
     pub(crate) const SNAPSHOT_READ: u16 = 13;
+    pub(crate) const CONFIRM: u16 = 14;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
