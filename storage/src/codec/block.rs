@@ -17,6 +17,7 @@ use super::{
     put_varint, times,
     values::{decode_value, encode_values, read_values},
 };
+use std::ops::Range;
 
 /// At most so many values are in a block: far more than two hours hold, so that the assertion on it cannot be
 /// reached by data. A decoder reserves what its caller counts, never what the bytes say.
@@ -271,6 +272,26 @@ pub fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Deco
     end
 }
 
+/// Appends of the `count` values of a block those at the positions `within`, as far as there are such. What stands
+/// behind them is not looked at.
+///
+/// # Errors
+/// If the bytes are not a block of `count` values, as far as they are looked at; `out` is then as long as before.
+pub fn decode_within(
+    bytes: &[u8],
+    count: usize,
+    within: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), DecodeError> {
+    let start = out.len();
+    let within = within.start.min(count)..within.end.min(count);
+    let result = read_block(&mut Reader::new(bytes), count, within, out);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
 /// Appends the `count` timestamps of a block to `out`.
 ///
 /// # Errors
@@ -288,15 +309,20 @@ pub fn decode_timestamps(bytes: &[u8], count: usize, out: &mut Vec<i64>) -> Resu
 /// Reads a block of values that others follow.
 pub(super) fn read(reader: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     let start = out.len();
-    let result = read_block(reader, count, out);
+    let result = read_block(reader, count, 0..count, out);
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn read_block(reader: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
-    if count == 0 {
+fn read_block(
+    reader: &mut Reader<'_>,
+    count: usize,
+    within: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), DecodeError> {
+    if count == 0 || within.is_empty() {
         return Ok(());
     }
     if count > VALUES_MAX {
@@ -306,29 +332,34 @@ fn read_block(reader: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Resu
     let start = out.len();
     if kind == CONSTANT {
         let value = decode_value(reader)?;
-        out.resize(start + count, value);
+        out.resize(start + within.len(), value);
         return Ok(());
     }
     let flags = reader.u8()?;
     let exponent = usize::from(flags >> EXPONENT_SHIFT) & EXPONENT_MAX;
-    out.reserve(count);
+    let excepted = flags & EXCEPTIONS != 0;
+    // Exceptions stand behind all integers.
+    let wanted = if excepted { 0..count } else { within.clone() };
+    out.reserve(wanted.len());
     match kind {
-        DECIMAL if exponent == 0 => integers::decode(reader, flags & FLAGS, count, |piece| {
+        DECIMAL if exponent == 0 => integers::decode_within(reader, flags & FLAGS, count, wanted, |piece| {
             out.extend(piece.iter().map(|i| *i as f64));
         })?,
         DECIMAL => {
             let power = POWERS[exponent];
-            integers::decode(reader, flags & FLAGS, count, |piece| {
+            integers::decode_within(reader, flags & FLAGS, count, wanted, |piece| {
                 out.extend(piece.iter().map(|i| *i as f64 / power));
             })?;
         }
-        BITS => integers::decode(reader, flags & FLAGS, count, |piece| {
+        BITS => integers::decode_within(reader, flags & FLAGS, count, wanted, |piece| {
             out.extend(piece.iter().map(|i| unordered(*i)));
         })?,
         _ => return Err(DecodeError::Malformed("block kind")),
     }
-    if flags & EXCEPTIONS != 0 {
+    if excepted {
         read_exceptions(reader, &mut out[start..])?;
+        out.copy_within(start + within.start..start + within.end, start);
+        out.truncate(start + within.len());
     }
     Ok(())
 }

@@ -95,6 +95,17 @@ proptest! {
     }
 
     #[test]
+    fn any_part_of_a_column_is_as_in_the_whole(values in column(), from: usize, to: usize) {
+        let mut bytes = Vec::new();
+        encode(&values, &mut bytes);
+        let (from, to) = (from % (values.len() + 1), to % (values.len() + 1));
+        let within = from.min(to)..from.max(to);
+        let mut part = vec![7.0];
+        decode_within(&bytes, values.len(), within.clone(), &mut part).expect("decode");
+        prop_assert_eq!(bits(&part[1..]), bits(&values[within]));
+    }
+
+    #[test]
     fn every_list_of_timestamps_comes_back(
         start in any::<i64>(),
         step in 1_i64..100_000,
@@ -123,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_blocks_do_no_harm(values in column(), at in any::<usize>(), to in any::<u8>()) {
+    fn damaged_blocks_do_no_harm(values in column(), at in any::<usize>(), to in any::<u8>(), part: (usize, usize)) {
         let mut bytes = Vec::new();
         encode(&values, &mut bytes);
         let len = bytes.len();
@@ -131,6 +142,11 @@ proptest! {
         let mut out = Vec::new();
         let result = decode(&bytes, values.len(), &mut out);
         prop_assert_eq!(out.len(), if result.is_ok() { values.len() } else { 0 });
+        let mut out = Vec::new();
+        let (from, to) = (part.0 % len, part.1 % len);
+        let result = decode_within(&bytes, values.len(), from..to, &mut out);
+        let wanted = to.min(values.len()).saturating_sub(from.min(values.len()));
+        prop_assert_eq!(out.len(), if result.is_ok() { wanted } else { 0 });
     }
 }
 

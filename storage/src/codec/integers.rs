@@ -18,6 +18,7 @@ use super::{
     reader::{unzigzag, zigzag},
     residuals,
 };
+use std::ops::Range;
 
 const FRAME: u8 = 0;
 const DELTA: u8 = 1;
@@ -147,18 +148,54 @@ pub(super) fn decode(
     reader: &mut Reader<'_>,
     flags: u8,
     count: usize,
+    take: impl FnMut(&[i64]),
+) -> Result<(), DecodeError> {
+    decode_within(reader, flags, count, 0..count, take)
+}
+
+/// Hands over the values at the positions `within` only. What comes before is added up but not spelled out; behind
+/// the piece with the last of them the reader stops.
+#[inline]
+pub(super) fn decode_within(
+    reader: &mut Reader<'_>,
+    flags: u8,
+    count: usize,
+    within: Range<usize>,
     mut take: impl FnMut(&[i64]),
 ) -> Result<(), DecodeError> {
     let first = reader.signed()?;
     let divisor = if flags & DIVISOR == 0 { 1 } else { reader.varint()? as i64 };
     let transform = flags & TRANSFORM;
     let base = if transform == DELTA_ZIGZAG { 0 } else { reader.signed()? };
-    take(&[first]);
+    if within.start == 0 && within.end > 0 {
+        take(&[first]);
+    }
     let mut values = [0_i64; 64];
     let step = base.wrapping_mul(divisor);
     let mut last = first;
     let mut slope = base;
-    residuals::decode(reader, count - 1, |piece| {
+    let mut next = 1;
+    residuals::decode_until(reader, count - 1, within.end.saturating_sub(1), |piece| {
+        let at = next;
+        next += piece.len();
+        if next <= within.start {
+            let sum = |of: fn(u64) -> i64| piece.iter().fold(0_i64, |sum, r| sum.wrapping_add(of(*r)));
+            last = last.wrapping_add(match transform {
+                FRAME => 0,
+                DELTA => step
+                    .wrapping_mul(piece.len() as i64)
+                    .wrapping_add(sum(|r| r as i64).wrapping_mul(divisor)),
+                DELTA_ZIGZAG => sum(unzigzag).wrapping_mul(divisor),
+                _ => {
+                    let slopes = piece.iter().fold(0_i64, |sum, r| {
+                        slope = slope.wrapping_add(unzigzag(*r));
+                        sum.wrapping_add(slope)
+                    });
+                    slopes.wrapping_mul(divisor)
+                }
+            });
+            return;
+        }
         let values = &mut values[..piece.len()];
         match transform {
             FRAME => {
@@ -187,7 +224,7 @@ pub(super) fn decode(
                 }
             }
         }
-        take(values);
+        take(&values[within.start.saturating_sub(at)..within.end.min(next) - at]);
     })
 }
 

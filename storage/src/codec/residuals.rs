@@ -118,12 +118,24 @@ fn put_zeros(zeros: &mut usize, out: &mut Vec<u8>) {
 pub(super) fn decode(
     reader: &mut Reader<'_>,
     count: usize,
+    take: impl FnMut(&mut [u64]),
+) -> Result<(), DecodeError> {
+    decode_until(reader, count, count, take)
+}
+
+/// The same for the pieces with the first `until` of the numbers; the reader is left behind the last of these.
+#[inline]
+pub(super) fn decode_until(
+    reader: &mut Reader<'_>,
+    count: usize,
+    until: usize,
     mut take: impl FnMut(&mut [u64]),
 ) -> Result<(), DecodeError> {
     let mut buffer = [0_u64; LANES];
     let mut left = count;
+    let beyond = count.saturating_sub(until);
     let mut zero_blocks = 0_usize;
-    while left > 0 {
+    while left > beyond {
         let len = left.min(LANES);
         left -= len;
         if zero_blocks > 0 {
@@ -142,7 +154,7 @@ pub(super) fn decode(
         }
         take(&mut buffer[..len]);
     }
-    if zero_blocks > 0 { Err(DecodeError::Malformed("zero run")) } else { Ok(()) }
+    if zero_blocks > 0 && left == 0 { Err(DecodeError::Malformed("zero run")) } else { Ok(()) }
 }
 
 fn block(

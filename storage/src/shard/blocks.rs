@@ -4,6 +4,7 @@ use super::wire::{Malformed, Reader};
 pub(crate) use crate::codec::block::Encoder;
 use crate::codec::{block, histograms, values};
 use model::Value;
+use std::ops::Range;
 
 /// Appends the floats of a segment's row.
 pub(crate) fn put_values(floats: &[f64], out: &mut Vec<u8>) {
@@ -30,6 +31,16 @@ pub(crate) fn put_column(floats: &[f64], encoder: &mut block::Encoder, out: &mut
 /// Reads one column of `count` floats.
 pub(crate) fn read_column(bytes: &[u8], count: usize, into: &mut Vec<f64>) -> Result<(), Malformed> {
     block::decode(bytes, count, into).map_err(|_| Malformed("column"))
+}
+
+/// Reads of one column of `count` floats those of the rows `within`.
+pub(crate) fn read_rows(
+    bytes: &[u8],
+    count: usize,
+    within: Range<usize>,
+    into: &mut Vec<f64>,
+) -> Result<(), Malformed> {
+    block::decode_within(bytes, count, within, into).map_err(|_| Malformed("column"))
 }
 
 /// Appends the timestamps of a chunk.

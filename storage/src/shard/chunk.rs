@@ -24,7 +24,7 @@ use super::{
 };
 use bytes::Bytes;
 use model::Value;
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 const VERSION: u8 = 2;
 /// Without checksums; heads spelled out.
@@ -301,13 +301,24 @@ impl Group {
         into.decode(self.bytes_of(i)?, rows)
     }
 
-    /// Appends the values of the `i`th column if it has a float in each row and nothing else, as most have.
-    pub(crate) fn full_column(&self, i: usize, rows: usize, into: &mut Vec<f64>) -> Result<bool, Malformed> {
+    /// Appends the values of the `i`th column in the rows `within`, if it has a float in each row and nothing else, as
+    /// most have.
+    pub(crate) fn full_column(
+        &self,
+        i: usize,
+        rows: usize,
+        within: Range<usize>,
+        into: &mut Vec<f64>,
+    ) -> Result<bool, Malformed> {
         let mut reader = Reader::new(self.bytes_of(i)?);
         if reader.byte()? != 0 {
             return Ok(false);
         }
-        blocks::read_column(reader.bytes()?, rows, into)?;
+        if within.len() == rows {
+            blocks::read_column(reader.bytes()?, rows, into)?;
+        } else {
+            blocks::read_rows(reader.bytes()?, rows, within, into)?;
+        }
         Ok(true)
     }
 
@@ -470,7 +481,7 @@ mod tests {
         group.truncate(group.len() - 4);
         let mut floats = Vec::new();
         let open = Group::open(&Bytes::from(group)).expect("a group");
-        assert!(open.full_column(1, 3, &mut floats).expect("a column"));
+        assert!(open.full_column(1, 3, 0..3, &mut floats).expect("a column"));
         assert_eq!(floats, [1.0, 2.5, 1e9]);
     }
 }

@@ -88,22 +88,12 @@ pub(crate) struct Reading<'a> {
     end: TimestampMs,
     sources: HashMap<u32, Option<Shared<'a>>>,
     column: Column,
-    /// A whole column of floats, where only a part of it is wanted.
-    floats: Vec<f64>,
     held: usize,
 }
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(view: &'a ViewInner, start: TimestampMs, end: TimestampMs) -> Reading<'a> {
-        Reading {
-            view,
-            start,
-            end,
-            sources: HashMap::new(),
-            column: Column::default(),
-            floats: Vec::new(),
-            held: 0,
-        }
+        Reading { view, start, end, sources: HashMap::new(), column: Column::default(), held: 0 }
     }
 
     /// Another of the same view and range.
@@ -117,7 +107,7 @@ impl<'a> Reading<'a> {
             self.sources.values_mut().flatten().flat_map(|shared| &mut shared.parts).for_each(Part::let_go);
             self.held = 0;
         }
-        let Reading { view, start, end, sources, column, floats, held } = self;
+        let Reading { view, start, end, sources, column, held } = self;
         let view: &'a ViewInner = view;
         let shared = sources.entry(found.source).or_insert_with(|| {
             let source = view.sources.get(found.source as usize).and_then(Option::as_deref);
@@ -132,7 +122,7 @@ impl<'a> Reading<'a> {
             floats: Vec::with_capacity(room),
             ..Samples::default()
         };
-        let scratch = Scratch { column, floats, held };
+        let scratch = Scratch { column, held };
         let result = fill(view, shared, found, (*start, *end), scratch, &mut samples);
         let needed = samples.bytes();
         if needed > taken {
@@ -156,7 +146,6 @@ impl<'a> Reading<'a> {
 /// Buffers that are used again.
 struct Scratch<'s> {
     column: &'s mut Column,
-    floats: &'s mut Vec<f64>,
     held: &'s mut usize,
 }
 
@@ -165,7 +154,7 @@ fn fill(
     shared: &mut Shared<'_>,
     found: &Found,
     (start, end): (TimestampMs, TimestampMs),
-    Scratch { column, floats, held }: Scratch<'_>,
+    Scratch { column, held }: Scratch<'_>,
     samples: &mut Samples,
 ) -> Result<(), ReadError> {
     let mut ascends = true;
@@ -192,14 +181,8 @@ fn fill(
         };
         let before = samples.timestamps.len();
         let (timestamps, range) = (&opened.head.timestamps, opened.range.clone());
-        let whole = range.len() == timestamps.len();
-        floats.clear();
-        let into = if whole { &mut samples.floats } else { &mut *floats };
-        let is_full = group.full_column(at % GROUP, timestamps.len(), into);
+        let is_full = group.full_column(at % GROUP, timestamps.len(), range.clone(), &mut samples.floats);
         if is_full.map_err(|cause| damaged(&chunk.name, cause))? {
-            if !whole {
-                samples.floats.extend_from_slice(&floats[range.clone()]);
-            }
             samples.timestamps.extend_from_slice(&timestamps[range]);
         } else {
             let read = group.column(at % GROUP, timestamps.len(), column);
