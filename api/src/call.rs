@@ -5,6 +5,9 @@ use http::{HeaderMap, Method};
 use model::Budget;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+/// A query that takes longer lets others go first: a dashboard's are shorter.
+const COURTESY: Duration = Duration::from_millis(50);
+
 /// What every endpoint gets.
 pub(crate) struct Call {
     pub(crate) state: Shared,
@@ -29,6 +32,7 @@ impl Call {
     pub(crate) fn budget(&self, timeout: Duration) -> Arc<Budget> {
         let state = &self.state;
         let budget = Budget::new(state.ports.clock.clone(), timeout, state.options.query_bytes_max);
-        Arc::new(budget.within(state.memory.clone()))
+        let spawner = state.ports.spawner.clone();
+        Arc::new(budget.within(state.memory.clone()).courteous(spawner, COURTESY))
     }
 }

@@ -62,11 +62,14 @@ pub trait Spawner: Send + Sync + Debug {
         1
     }
 
-    /// Runs pieces of computation, several at once where cores are free, and returns when the last has ended. Which
-    /// runs when must not matter.
+    /// Runs pieces of computation, several at once where cores are free, and returns when the last has ended. Who comes
+    /// later gets a core back between two pieces. Which runs when must not matter.
     fn side_by_side<'w>(&self, work: Vec<Work<'w>>) {
         work.into_iter().for_each(|work| work());
     }
+
+    /// Said by work that takes long, on the thread that does it: others go first from now on, until it is done.
+    fn step_back(&self) {}
 }
 
 /// A piece of computation.

@@ -100,6 +100,8 @@ pub struct Budget {
     deadline: Duration,
     bytes_max: u64,
     pool: Option<Arc<MemoryPool>>,
+    /// Told, from a time on, by the query's threads to let others go first.
+    courtesy: Option<(Arc<dyn Spawner>, Duration)>,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
     canceled: AtomicBool,
@@ -114,10 +116,18 @@ impl Budget {
             deadline,
             bytes_max,
             pool: None,
+            courtesy: None,
             bytes: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
             canceled: AtomicBool::new(false),
         }
+    }
+
+    /// The same, of a query that lets others go first when it has taken so long.
+    #[must_use]
+    pub fn courteous(mut self, spawner: Arc<dyn Spawner>, after: Duration) -> Budget {
+        self.courtesy = Some((spawner, self.clock.monotonic() + after));
+        self
     }
 
     /// The same, with all its bytes taken from a pool, too.
@@ -140,7 +150,16 @@ impl Budget {
         if self.canceled.load(Ordering::Relaxed) {
             return Err(QueryError::Canceled);
         }
-        if self.clock.monotonic() > self.deadline { Err(QueryError::TimedOut) } else { Ok(()) }
+        let now = self.clock.monotonic();
+        if now > self.deadline {
+            return Err(QueryError::TimedOut);
+        }
+        if let Some((spawner, from)) = &self.courtesy
+            && now > *from
+        {
+            spawner.step_back();
+        }
+        Ok(())
     }
 
     /// Takes `wanted` bytes before they are spent.
@@ -375,6 +394,45 @@ mod tests {
              narrow it or raise --query.max-bytes"
         );
         assert_eq!((budget.bytes_peak(), pool.bytes()), (90, 90));
+    }
+
+    #[derive(Debug, Default)]
+    struct Told(AtomicBool);
+
+    impl Spawner for Told {
+        fn spawn(&self, _: &'static str, _: BoxFuture<'static, ()>) {}
+        fn blocking(&self, _: &'static str, _: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+        fn thread(&self, _: &'static str, _: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn step_back(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Set(AtomicU64);
+
+    impl Clock for Set {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(0)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_query_that_takes_long_lets_others_go_first() {
+        let (clock, spawner) = (Arc::new(Set::default()), Arc::new(Told::default()));
+        let budget = Budget::new(clock.clone(), Duration::from_secs(1), 1);
+        let budget = budget.courteous(spawner.clone(), Duration::from_millis(50));
+        clock.0.store(50, Ordering::Relaxed);
+        assert_eq!((budget.check(), spawner.0.load(Ordering::Relaxed)), (Ok(()), false));
+        clock.0.store(51, Ordering::Relaxed);
+        assert_eq!((budget.check(), spawner.0.load(Ordering::Relaxed)), (Ok(()), true));
     }
 
     #[test]

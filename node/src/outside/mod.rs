@@ -13,6 +13,7 @@ mod fs;
 mod host;
 mod memory;
 mod net;
+mod pool;
 mod rng;
 mod spawner;
 

@@ -3,6 +3,7 @@
 //! A vital task or a thread that panics ends the process at once, without finishing anything: what it left half done
 //! in memory must not reach the disk, and Raft lets the other nodes go on within a second.
 
+use super::pool::{self, Pool};
 use futures::FutureExt;
 use model::{BoxFuture, Spawner, Work};
 use std::{
@@ -12,17 +13,19 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 use tokio::{runtime::Handle, sync::oneshot};
 
-/// Spawns on one tokio runtime; blocking work on its blocking threads.
+/// Spawns on one tokio runtime; blocking work on threads beside it.
 #[derive(Clone)]
 pub struct TokioSpawner {
     runtime: Handle,
+    pool: Arc<Pool>,
     /// Pieces that can run at once: the cores that this process may use.
     width: usize,
-    /// Cores that nobody computes on side by side with others.
-    spare: Arc<AtomicUsize>,
+    /// Threads that help with work side by side.
+    helpers: Arc<AtomicUsize>,
     /// What follows the panic of something vital, whose name it gets.
     end: fn(&'static str),
 }
@@ -44,12 +47,25 @@ impl TokioSpawner {
     #[must_use]
     pub fn new(runtime: Handle) -> TokioSpawner {
         let width = std::thread::available_parallelism().map_or(1, usize::from);
-        TokioSpawner { runtime, width, spare: Arc::new(AtomicUsize::new(width - 1)), end: end_process }
+        let pool = Pool::new(runtime.clone());
+        TokioSpawner { runtime, pool, width, helpers: Arc::default(), end: end_process }
     }
 
-    fn take_spare(&self) -> bool {
-        let less = |spare: usize| spare.checked_sub(1);
-        self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    /// Waits until work that blocks is done, or `patience` ends: to be called before the process ends.
+    pub fn settle(&self, patience: Duration) {
+        self.pool.settle(patience);
+    }
+
+    /// Takes a core that nobody works on, if there is one.
+    fn take_core(&self) -> bool {
+        let busy = self.pool.busy();
+        let more = |helpers: usize| (busy + helpers < self.width).then_some(helpers + 1);
+        self.helpers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Whether there is more work than cores: then who helps leaves its core to others.
+    fn is_crowded(&self) -> bool {
+        self.pool.busy() + self.helpers.load(Ordering::Relaxed) > self.width
     }
 }
 
@@ -69,10 +85,10 @@ impl Spawner for TokioSpawner {
 
     fn blocking(&self, _name: &'static str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         let (done, wait) = oneshot::channel::<()>();
-        self.runtime.spawn_blocking(move || {
+        self.pool.run(Box::new(move || {
             work();
             drop(done);
-        });
+        }));
         Box::pin(async move {
             let _ended = wait.await;
         })
@@ -93,21 +109,39 @@ impl Spawner for TokioSpawner {
     }
 
     fn side_by_side<'w>(&self, work: Vec<Work<'w>>) {
-        let helpers = (1..work.len().min(self.width)).take_while(|_| self.take_spare()).count();
+        let helpers = (1..work.len().min(self.width)).take_while(|_| self.take_core()).count();
         let queue = Mutex::new(work.into_iter());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let run = || {
-            while let Some(work) = next() {
+        let run = |stay: &dyn Fn() -> bool| {
+            while stay()
+                && let Some(work) = next()
+            {
                 work();
             }
         };
+        let help = || {
+            let _core = Core(&self.helpers);
+            run(&|| !self.is_crowded());
+        };
         std::thread::scope(|scope| {
             for _ in 0..helpers {
-                scope.spawn(run);
+                scope.spawn(help);
             }
-            run();
+            run(&|| true);
         });
-        self.spare.fetch_add(helpers, Ordering::Relaxed);
+    }
+
+    fn step_back(&self) {
+        pool::step_back();
+    }
+}
+
+/// A core taken, until it is dropped.
+struct Core<'c>(&'c AtomicUsize);
+
+impl Drop for Core<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

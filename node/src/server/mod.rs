@@ -303,19 +303,22 @@ impl Node {
 pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     prepare_process();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vestal").build()?;
+    let spawner = TokioSpawner::new(runtime.handle().clone());
     let ports = NodePorts {
         clock: Arc::new(SystemClock::default()),
         rng: Arc::new(SystemRng),
         fs: Arc::new(SystemFs),
         net: Arc::new(SystemNet),
-        spawner: Arc::new(TokioSpawner::new(runtime.handle().clone())),
+        spawner: Arc::new(spawner.clone()),
         kv: Arc::new(RocksEngine::new(RocksOptions::default())),
         host: Arc::new(SystemHost),
         threading: Threading::Own,
         tuning: Tuning::default(),
     };
     let result = runtime.block_on(serve(ports, options, |_| {}));
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    let stopping = Duration::from_secs(2);
+    spawner.settle(stopping);
+    runtime.shutdown_timeout(stopping);
     result
 }
 

@@ -1,0 +1,204 @@
+//! Threads for work that blocks. They are kept for a while, but for those whose work stepped back: the system lets a
+//! thread become less urgent, not more urgent again, so such a thread ends with its work.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::runtime::Handle;
+
+/// Threads at most; further work waits for one.
+const THREADS_MAX: usize = 512;
+/// How long a thread waits for more work.
+const KEPT: Duration = Duration::from_secs(10);
+/// How much less urgent a thread is that has stepped back: it gets a ninth of the processor beside one that has not.
+const NICENESS: i32 = 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+thread_local! {
+    static STEPPED_BACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes this thread less urgent, for as long as it lives.
+pub(super) fn step_back() {
+    if STEPPED_BACK.replace(true) {
+        return;
+    }
+    // SAFETY: a plain system call. On Linux 0 stands for the calling thread.
+    #[expect(unsafe_code, reason = "the standard library does not set priorities")]
+    let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    if set != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "a thread cannot step back");
+    }
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    /// Threads that wait for work.
+    idle: usize,
+}
+
+/// See the module.
+pub(super) struct Pool {
+    runtime: Handle,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Told when a thread has nothing to do.
+    rest: Condvar,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pool")
+    }
+}
+
+impl Pool {
+    /// Without threads yet; work may use `runtime`.
+    pub(super) fn new(runtime: Handle) -> Arc<Pool> {
+        Arc::new(Pool { runtime, state: Mutex::default(), wake: Condvar::new(), rest: Condvar::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pieces of work that are being done.
+    pub(super) fn busy(&self) -> usize {
+        let state = self.state();
+        state.threads - state.idle
+    }
+
+    /// Does `job` on a thread, soon.
+    pub(super) fn run(self: &Arc<Self>, job: Job) {
+        let mut state = self.state();
+        state.jobs.push_back(job);
+        if state.jobs.len() <= state.idle {
+            drop(state);
+            self.wake.notify_one();
+        } else {
+            self.start(state);
+        }
+    }
+
+    /// One thread more, if there may be one.
+    fn start(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.threads >= THREADS_MAX {
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let pool = self.clone();
+        let started = std::thread::Builder::new().name("work".to_owned()).spawn(move || pool.work());
+        if let Err(error) = started {
+            tracing::warn!(%error, "no thread for work that blocks");
+            let mut state = self.state();
+            state.threads -= 1;
+            // Whoever is there takes it up; if nobody is, it is done here, late rather than never.
+            let alone = if state.threads == 0 { state.jobs.pop_front() } else { None };
+            drop(state);
+            alone.into_iter().for_each(|job| job());
+        }
+    }
+
+    fn work(self: Arc<Self>) {
+        let _entered = self.runtime.enter();
+        let mut state = self.state();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                // As everywhere, a panic ends the work and is logged by the hook; who waits for it learns of it.
+                let _ended = catch_unwind(AssertUnwindSafe(job));
+                state = self.state();
+                if STEPPED_BACK.get() {
+                    break;
+                }
+                continue;
+            }
+            state.idle += 1;
+            self.rest.notify_all();
+            let (woken, waited) = self.wake.wait_timeout(state, KEPT).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if waited.timed_out() && state.jobs.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+        self.rest.notify_all();
+        if state.jobs.len() > state.idle {
+            self.start(state);
+        }
+    }
+
+    /// Waits until all work is done, or `patience` ends.
+    pub(super) fn settle(&self, patience: Duration) {
+        let at_work = |state: &mut State| state.threads > state.idle || !state.jobs.is_empty();
+        drop(self.rest.wait_timeout_while(self.state(), patience, at_work));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn niceness() -> i32 {
+        // SAFETY: a plain system call.
+        #[expect(unsafe_code, reason = "the standard library does not tell priorities")]
+        unsafe {
+            libc::getpriority(libc::PRIO_PROCESS, 0)
+        }
+    }
+
+    fn told<T: Send + 'static>(pool: &Arc<Pool>, tell: impl FnOnce() -> T + Send + 'static) -> T {
+        let (send, receive) = mpsc::channel();
+        pool.run(Box::new(move || drop(send.send(tell()))));
+        receive.recv_timeout(PATIENCE).expect("the work is done")
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_stepped_back_does_no_other_work() {
+        let pool = Pool::new(Handle::current());
+        let usual = niceness();
+        let first = told(&pool, || std::thread::current().id());
+        let (second, nice) = told(&pool, || {
+            step_back();
+            (std::thread::current().id(), niceness())
+        });
+        pool.settle(PATIENCE);
+        let (third, usual_again) = told(&pool, || (std::thread::current().id(), niceness()));
+        assert_eq!(first, second, "a thread is used again");
+        assert_ne!(second, third);
+        assert_eq!((nice, usual_again), (NICENESS.max(usual), usual));
+    }
+
+    #[tokio::test]
+    async fn work_that_waits_for_other_work_does_not_keep_it_waiting() {
+        let pool = Pool::new(Handle::current());
+        let (send, receive) = mpsc::channel();
+        let waiting = pool.clone();
+        pool.run(Box::new(move || {
+            let inner = told(&waiting, || 7);
+            drop(send.send(inner));
+        }));
+        assert_eq!(receive.recv_timeout(PATIENCE), Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_no_thread() {
+        let pool = Pool::new(Handle::current());
+        pool.run(Box::new(|| panic!("on purpose")));
+        pool.settle(PATIENCE);
+        assert_eq!(pool.busy(), 0);
+        assert_eq!(told(&pool, || 7), 7);
+    }
+}
