@@ -188,7 +188,7 @@ mod tests {
         let waiting = pool.clone();
         pool.run(Box::new(move || {
             let inner = told(&waiting, || 7);
-            drop(send.send(inner));
+            let _ = send.send(inner);
         }));
         assert_eq!(receive.recv_timeout(PATIENCE), Ok(7));
     }
