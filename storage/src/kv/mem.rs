@@ -16,7 +16,7 @@ use super::{
 };
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     path::{Path, PathBuf},
     sync::{
@@ -26,25 +26,48 @@ use std::{
 };
 
 type Map = BTreeMap<Bytes, Bytes>;
+type Keys = BTreeSet<Bytes>;
 
-/// One map per family; cloning counts, writing copies a map that somebody else still holds.
+/// One map per family, and the keys in it whose block is rotten: reading them is an error, as a block's checksum
+/// makes it one. Cloning counts, writing copies what somebody else still holds.
 #[derive(Clone, Debug, Default)]
-struct Maps([Arc<Map>; Family::ALL.len()]);
+struct Maps([Arc<Map>; Family::ALL.len()], [Arc<Keys>; Family::ALL.len()]);
+
+fn rotten() -> KvError {
+    KvError::Corrupt("block checksum mismatch".to_owned())
+}
 
 impl Maps {
     fn family(&self, family: Family) -> &Map {
         &self.0[family.index()]
     }
 
+    fn shared(&self, family: Family) -> (Arc<Map>, Arc<Keys>) {
+        (self.0[family.index()].clone(), self.1[family.index()].clone())
+    }
+
+    /// What was written anew is sound.
+    fn sound(&mut self, family: Family, key: &Bytes) {
+        let keys = &mut self.1[family.index()];
+        if keys.contains(key) {
+            Arc::make_mut(keys).remove(key);
+        }
+    }
+
     fn apply(&mut self, op: &WriteOp) {
         match op {
             WriteOp::Put(family, key, value) => {
+                self.sound(*family, key);
                 Arc::make_mut(&mut self.0[family.index()]).insert(key.clone(), value.clone());
             }
             WriteOp::Delete(family, key) => {
+                self.sound(*family, key);
                 Arc::make_mut(&mut self.0[family.index()]).remove(key);
             }
             WriteOp::DeleteRange(family, range) => {
+                if !self.1[family.index()].is_empty() {
+                    Arc::make_mut(&mut self.1[family.index()]).retain(|key| !range.contains(key));
+                }
                 Arc::make_mut(&mut self.0[family.index()]).retain(|key, _| !range.contains(key));
             }
         }
@@ -53,17 +76,22 @@ impl Maps {
 
 impl KvRead for Maps {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        if self.1[family.index()].contains(key) {
+            return Err(rotten());
+        }
         Ok(self.family(family).get(key).cloned())
     }
 
     fn iter(&self, family: Family, range: &KeyRange, direction: Direction) -> Result<KvIter<'_>, KvError> {
-        Ok(Box::new(Cursor { map: self.0[family.index()].clone(), left: range.clone(), direction }))
+        let (map, rotten) = self.shared(family);
+        Ok(Box::new(Cursor { map, rotten, left: range.clone(), direction }))
     }
 }
 
 /// Walks a map it shares, by looking up the next key each time: no borrow, and O(log n) a step is enough here.
 struct Cursor {
     map: Arc<Map>,
+    rotten: Arc<Keys>,
     left: KeyRange,
     direction: Direction,
 }
@@ -91,6 +119,10 @@ impl Iterator for Cursor {
             }
             Direction::Descending => self.left.end = Some(key.clone()),
         }
+        if self.rotten.contains(&key) {
+            self.left = KeyRange { start: Bytes::new(), end: Some(Bytes::new()) }; // an iterator ends with its error
+            return Some(Err(rotten()));
+        }
         Some(Ok((key, value)))
     }
 }
@@ -104,6 +136,7 @@ pub struct MemDisk {
     /// Who has which directory.
     taken: Arc<Mutex<BTreeMap<PathBuf, Weak<Taken>>>>,
     fault: Arc<Mutex<Option<KvError>>>,
+    read_fault: Arc<Mutex<Option<KvError>>>,
 }
 
 /// A directory that somebody has: every handle and view of its store.
@@ -134,6 +167,33 @@ impl MemDisk {
     /// Lets every write, flush, ingest and checkpoint fail with this error, until it is taken back with `None`.
     pub fn set_fault(&self, fault: Option<KvError>) {
         *self.fault.lock().expect("no holder panics") = fault;
+    }
+
+    /// Lets every read fail with this error, until it is taken back with `None`.
+    pub fn set_read_fault(&self, fault: Option<KvError>) {
+        *self.read_fault.lock().expect("no holder panics") = fault;
+    }
+
+    /// The block of one durable key rots: reading it is an error from now on, until it is written anew. `pick`
+    /// chooses one of so many; says where it was, `None` if nothing is durable.
+    pub fn rot(&self, pick: &dyn Fn(usize) -> usize) -> Option<String> {
+        let mut stores = self.stores();
+        let mut places = Vec::new();
+        for (dir, maps) in stores.iter() {
+            for family in Family::ALL {
+                places.extend(maps.family(family).keys().map(|key| (dir.clone(), family, key.clone())));
+            }
+        }
+        let (dir, family, key) = (!places.is_empty()).then(|| places[pick(places.len())].clone())?;
+        let rot = |maps: &mut Maps| Arc::make_mut(&mut maps.1[family.index()]).insert(key.clone());
+        rot(stores.get_mut(&dir)?);
+        drop(stores);
+        for store in self.open.lock().expect("no holder panics").iter().filter_map(Weak::upgrade) {
+            if store.dir == dir {
+                rot(&mut store.state.write().expect("no holder panics").current);
+            }
+        }
+        Some(format!("{}: {family:?} {key:?}", dir.display()))
     }
 
     /// Opens the store in `dir` as its own type, so that a simulation can crash it.
@@ -195,6 +255,10 @@ impl MemDisk {
         self.stores.lock().expect("no holder panics")
     }
 
+    fn check_read(&self) -> Result<(), KvError> {
+        self.read_fault.lock().expect("no holder panics").clone().map_or(Ok(()), Err)
+    }
+
     fn check(&self) -> Result<(), KvError> {
         self.fault.lock().expect("no holder panics").clone().map_or(Ok(()), Err)
     }
@@ -239,19 +303,21 @@ pub struct MemKv {
     taken: Arc<Taken>,
 }
 
-/// What a view holds.
+/// What a view holds: what the maps were, on a disk that may fail by now.
 #[derive(Debug)]
 struct MemView {
     maps: Maps,
-    _taken: Arc<Taken>,
+    taken: Arc<Taken>,
 }
 
 impl KvRead for MemView {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.taken.disk.check_read()?;
         self.maps.get(family, key)
     }
 
     fn iter(&self, family: Family, range: &KeyRange, direction: Direction) -> Result<KvIter<'_>, KvError> {
+        self.taken.disk.check_read()?;
         self.maps.iter(family, range, direction)
     }
 }
@@ -293,12 +359,15 @@ impl MemKv {
 
 impl KvRead for MemKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        Ok(self.state.read().expect("no holder panics").current.family(family).get(key).cloned())
+        self.disk.check_read()?;
+        self.state.read().expect("no holder panics").current.get(family, key)
     }
 
     fn iter(&self, family: Family, range: &KeyRange, direction: Direction) -> Result<KvIter<'_>, KvError> {
-        let map = self.current().0[family.index()].clone();
-        Ok(Box::new(Cursor { map, left: range.clone(), direction }))
+        self.disk.check_read()?;
+        let current = self.current();
+        let (map, rotten) = current.shared(family);
+        Ok(Box::new(Cursor { map, rotten, left: range.clone(), direction }))
     }
 }
 
@@ -320,7 +389,7 @@ impl Kv for MemKv {
     }
 
     fn snapshot(&self) -> KvView {
-        Arc::new(MemView { maps: self.current(), _taken: self.taken.clone() })
+        Arc::new(MemView { maps: self.current(), taken: self.taken.clone() })
     }
 
     fn ingest_sorted(

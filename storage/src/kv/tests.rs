@@ -295,3 +295,42 @@ fn a_fault_of_the_twins_disk_fails_writes_until_it_is_gone() {
     disk.set_fault(None);
     assert_eq!(kv.flush_sync(), Ok(()));
 }
+
+/// A rotten block is an error to whoever reads it, in the store and in views of it, over crashes, until it is written
+/// anew: a block's checksum never lets altered bytes through.
+#[test]
+fn a_rotten_block_is_an_error_until_it_is_written_anew() {
+    let disk = MemDisk::new();
+    let kv = disk.open_store(Path::new("/s")).expect("open");
+    put(&*kv, Family::Chunks, "a", "1");
+    put(&*kv, Family::Chunks, "b", "2");
+    kv.flush_sync().expect("flush");
+    assert!(disk.rot(&|count| count - 1).is_some());
+    let corrupt = |kv: &dyn KvRead| {
+        let one = kv.get(Family::Chunks, b"b");
+        let all: Vec<_> =
+            kv.iter(Family::Chunks, &KeyRange::all(), Direction::Ascending).expect("iter").collect();
+        matches!(one, Err(KvError::Corrupt(_)))
+            && all.len() == 2
+            && matches!(all[1], Err(KvError::Corrupt(_)))
+    };
+    assert!(corrupt(&*kv) && corrupt(&*kv.snapshot()));
+    assert_eq!(get(&*kv, Family::Chunks, "a").as_deref(), Some("1"));
+    kv.crash(0);
+    let kv = disk.open_store(Path::new("/s")).expect("open");
+    assert!(corrupt(&*kv));
+    put(&*kv, Family::Chunks, "b", "3");
+    assert_eq!(get(&*kv, Family::Chunks, "b").as_deref(), Some("3"));
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_fails_every_read_until_it_is_healthy() {
+    let disk = MemDisk::new();
+    let kv = disk.open_store(Path::new("/s")).expect("open");
+    put(&*kv, Family::Chunks, "a", "1");
+    let view = kv.snapshot();
+    disk.set_read_fault(Some(KvError::Io("input/output error".to_owned())));
+    assert!(kv.get(Family::Chunks, b"a").is_err() && view.get(Family::Chunks, b"a").is_err());
+    disk.set_read_fault(None);
+    assert_eq!(get(&*view, Family::Chunks, "a").as_deref(), Some("1"));
+}

@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-const SECTOR: usize = 512;
+pub(super) const SECTOR: usize = 512;
 
 /// What a call does, for a hook to decide on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +78,9 @@ impl Change {
 }
 
 #[derive(Debug, Default)]
-struct Inode {
-    current: Vec<u8>,
-    durable: Vec<u8>,
+pub(super) struct Inode {
+    pub(super) current: Vec<u8>,
+    pub(super) durable: Vec<u8>,
     /// What happened to `current` since the last sync.
     since: Vec<Change>,
     /// Room is kept up to here.
@@ -123,9 +123,9 @@ impl Naming {
 }
 
 #[derive(Default)]
-struct Disk {
-    inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<PathBuf, u64>,
+pub(super) struct Disk {
+    pub(super) inodes: BTreeMap<u64, Inode>,
+    pub(super) names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
     /// What happened to `names` since the last sync of the directory.
     since: Vec<Naming>,
@@ -139,7 +139,22 @@ struct Disk {
     peak: u64,
     syncs: u64,
     failing_syncs: u64,
+    /// Calls of these kinds fail with an input/output error, each so-manieth of them.
+    failing: Option<(Vec<FsOp>, u64)>,
+    asked: u64,
+    losses: DiskLosses,
     hook: Option<Hook>,
+}
+
+/// What power losses took from a disk, in calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskLosses {
+    /// Writes of which nothing was left.
+    pub lost: u64,
+    /// Writes of which a part was left.
+    pub torn: u64,
+    /// Names that were not given, changed or removed.
+    pub names: u64,
 }
 
 impl Disk {
@@ -181,15 +196,20 @@ fn full() -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
 }
 
+/// EIO, as the system says it.
+fn input_output() -> io::Error {
+    io::Error::other("input/output error")
+}
+
 fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{}: no such file or directory", path.display()))
 }
 
 /// SplitMix64: a few good bits from a seed, the same everywhere.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -199,7 +219,7 @@ impl Dice {
 }
 
 impl MemFs {
-    fn disk(&self) -> MutexGuard<'_, Disk> {
+    pub(super) fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -211,7 +231,11 @@ impl MemFs {
         let disk = &mut *disk;
         for inode in disk.inodes.values_mut() {
             for change in std::mem::take(&mut inode.since) {
-                lose(&change, &mut inode.durable, &mut dice);
+                match lose(&change, &mut inode.durable, &mut dice) {
+                    Left::Nothing => disk.losses.lost += 1,
+                    Left::Part => disk.losses.torn += 1,
+                    Left::All => {}
+                }
             }
             inode.current.clone_from(&inode.durable);
             inode.reserved = 0;
@@ -219,6 +243,8 @@ impl MemFs {
         for change in std::mem::take(&mut disk.since) {
             if dice.roll(2) == 0 {
                 change.apply(&mut disk.durable_names);
+            } else {
+                disk.losses.names += 1;
             }
         }
         disk.names.clone_from(&disk.durable_names);
@@ -245,6 +271,17 @@ impl MemFs {
     /// The next `count` syncs of files fail, and lose what they were to make durable.
     pub fn fail_syncs(&self, count: u64) {
         self.disk().failing_syncs = count;
+    }
+
+    /// From now on each `nth` call of the kinds `ops` fails with an input/output error; none with an empty list.
+    pub fn fail_calls(&self, ops: &[FsOp], nth: u64) {
+        self.disk().failing = (!ops.is_empty()).then(|| (ops.to_vec(), nth.max(1)));
+    }
+
+    /// What power losses took so far.
+    #[must_use]
+    pub fn losses(&self) -> DiskLosses {
+        self.disk().losses
     }
 
     /// Asks `hook` before each call; it may fail the call, or block. Called without a lock held.
@@ -299,20 +336,43 @@ impl MemFs {
     }
 
     fn ask(&self, op: FsOp, path: &Path, bytes: u64) -> io::Result<()> {
-        let hook = self.disk().hook.clone();
+        let hook = {
+            let mut disk = self.disk();
+            let disk = &mut *disk;
+            if let Some((ops, nth)) = &disk.failing
+                && ops.contains(&op)
+            {
+                disk.asked += 1;
+                if disk.asked.is_multiple_of(*nth) {
+                    return Err(input_output());
+                }
+            }
+            disk.hook.clone()
+        };
         hook.map_or(Ok(()), |hook| hook(&FsCall { op, path: path.to_owned(), bytes }))
     }
 }
 
+/// What a power loss leaves of a change.
+enum Left {
+    Nothing,
+    Part,
+    All,
+}
+
 /// Applies a change in full, in part, or not at all.
-fn lose(change: &Change, bytes: &mut Vec<u8>, dice: &mut Dice) {
+fn lose(change: &Change, bytes: &mut Vec<u8>, dice: &mut Dice) -> Left {
     match (dice.roll(4), change) {
-        (0, _) => {}
-        (1, _) | (_, Change::SetLen(_)) => change.apply(bytes),
+        (0, _) => Left::Nothing,
+        (1, _) | (_, Change::SetLen(_)) => {
+            change.apply(bytes);
+            Left::All
+        }
         // The first part.
         (2, Change::Write { offset, data }) => {
             let data = data[..dice.roll(data.len() + 1)].to_vec();
             Change::Write { offset: *offset, data }.apply(bytes);
+            Left::Part
         }
         // The whole length, but only some sectors.
         (_, Change::Write { offset, data }) => {
@@ -327,6 +387,7 @@ fn lose(change: &Change, bytes: &mut Vec<u8>, dice: &mut Dice) {
                 }
                 from = to;
             }
+            Left::Part
         }
     }
 }
@@ -440,7 +501,7 @@ impl File for MemFile {
             let inode = disk.inodes.get_mut(&inode).ok_or(io::ErrorKind::NotFound)?;
             let since = std::mem::take(&mut inode.since);
             if failing {
-                return Err(io::Error::other("input/output error"));
+                return Err(input_output());
             }
             since.iter().for_each(|change| change.apply(&mut inode.durable));
             Ok(())

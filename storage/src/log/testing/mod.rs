@@ -1,10 +1,12 @@
 //! A world for the log in tests: a file system that forgets what was not synced, a clock, and an entry for fuzzing.
 
+mod damage;
 mod fuzz;
 mod mem_fs;
 
+pub use damage::Damage;
 pub use fuzz::{fuzz_recover, fuzz_splice};
-pub use mem_fs::{FsCall, FsOp, MemFs};
+pub use mem_fs::{DiskLosses, FsCall, FsOp, MemFs};
 
 use model::{Clock, TimestampMs};
 use std::{
