@@ -6,7 +6,7 @@
 //! └────────────┴────────────┴─────────┴──────────────────────────┴─────────────┘
 //! ```
 //!
-//! kind 1: promised, the body is the proposal; kind 2: member. An unformed node has no file. The file is replaced
+//! kind 1: promised, the body is the proposal; kind 2: member; kind 3: fenced, the body is why. An unformed node has no file. The file is replaced
 //! as a whole and synced; a node whose file is missing beside data, or damaged, does not start: guessing who it is
 //! could let it vote twice.
 
@@ -22,6 +22,7 @@ const MAGIC: &[u8; 8] = b"VESTALID";
 const VERSION: u8 = 1;
 const KIND_PROMISED: u8 = 1;
 const KIND_MEMBER: u8 = 2;
+const KIND_FENCED: u8 = 3;
 const FILE: &str = "identity";
 
 /// A cluster to be formed.
@@ -90,6 +91,9 @@ pub enum IdentityError {
         /// What is wrong.
         reason: String,
     },
+    /// The node was fenced before, for this reason.
+    #[error("{0}")]
+    Fenced(String),
     /// The file system failed.
     #[error("read or write {}", .path.display())]
     Io {
@@ -113,12 +117,11 @@ impl Standing {
                 (KIND_MEMBER, postcard::to_stdvec(&body))
             }
         };
-        let mut bytes = [MAGIC.as_slice(), &[VERSION, kind], &body.map_err(io::Error::other)?].concat();
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-        Ok(Some(bytes))
+        file(kind, body).map(Some)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Standing, String> {
+    /// How a node stands, or why it must not take part any more.
+    fn decode(bytes: &[u8]) -> Result<Result<Standing, String>, String> {
         let (content, sum) = bytes.split_last_chunk::<4>().ok_or("too short")?;
         if crc32c::crc32c(content) != u32::from_be_bytes(*sum) {
             return Err("checksum mismatch".to_owned());
@@ -130,12 +133,15 @@ impl Standing {
         }
         let malformed = |error: postcard::Error| error.to_string();
         match kind {
-            KIND_PROMISED => postcard::from_bytes(body).map(Standing::Promised).map_err(malformed),
+            KIND_PROMISED => {
+                postcard::from_bytes(body).map(|proposal| Ok(Standing::Promised(proposal))).map_err(malformed)
+            }
             KIND_MEMBER => {
                 let MemberBody { cluster, node, name, formed } =
                     postcard::from_bytes(body).map_err(malformed)?;
-                Ok(Standing::Member { cluster, node, name, formed })
+                Ok(Ok(Standing::Member { cluster, node, name, formed }))
             }
+            KIND_FENCED => postcard::from_bytes(body).map(Err).map_err(malformed),
             other => Err(format!("unknown kind {other}")),
         }
     }
@@ -149,7 +155,9 @@ impl Standing {
         let path = dir.join(FILE);
         if fs.exists(&path) {
             let bytes = fs.read(&path).map_err(|source| IdentityError::Io { path: path.clone(), source })?;
-            return Standing::decode(&bytes).map_err(|reason| IdentityError::Corrupt { path, reason });
+            let decoded =
+                Standing::decode(&bytes).map_err(|reason| IdentityError::Corrupt { path, reason })?;
+            return decoded.map_err(IdentityError::Fenced);
         }
         match data.iter().map(|name| dir.join(name)).find(|found| has_content(fs, found)) {
             Some(found) => Err(IdentityError::Missing { path, found }),
@@ -171,6 +179,24 @@ impl Standing {
         model::point!("identity.save.durable");
         written.map_err(|source| IdentityError::Io { path, source })
     }
+}
+
+/// Makes it durable that the node of this data directory must not take part any more, for a reason that people are told
+/// at every later start. Its log lacks what it had acknowledged: what it says of itself is worth nothing.
+///
+/// # Errors
+/// As the system says.
+pub fn fence(fs: &dyn Fs, dir: &Path, reason: &str) -> Result<(), IdentityError> {
+    let path = dir.join(FILE);
+    let written = file(KIND_FENCED, postcard::to_stdvec(reason)).and_then(|bytes| fs.replace(&path, &bytes));
+    written.map_err(|source| IdentityError::Io { path, source })
+}
+
+/// The bytes of the file.
+fn file(kind: u8, body: postcard::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    let mut bytes = [MAGIC.as_slice(), &[VERSION, kind], &body.map_err(io::Error::other)?].concat();
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+    Ok(bytes)
 }
 
 /// A file, or a directory with something in it.
@@ -204,6 +230,14 @@ mod tests {
             let fs = saved(&standing);
             assert_eq!(Standing::load(&fs, Path::new("data"), &["log"]).expect("loaded"), standing);
         }
+    }
+
+    #[test]
+    fn a_fenced_node_stays_fenced_and_says_why() {
+        let fs = saved(&member());
+        fence(&fs, Path::new("data"), "its log went backwards").expect("fenced");
+        let loaded = Standing::load(&fs, Path::new("data"), &["log"]);
+        assert!(matches!(loaded, Err(IdentityError::Fenced(reason)) if reason == "its log went backwards"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use forming::{
     Forming, FormingAnswer, FormingEffect, FormingEvent, FormingOptions, FormingRequest, INITIAL_MEMBERS_MAX,
 };
 pub use gossip::{Gossip, GossipError, GossipMeta, GossipOptions, GossipPeer, Liveness, MemberlistGossip};
-pub use identity::{IdentityError, Proposal, Standing};
+pub use identity::{IdentityError, Proposal, Standing, fence};
 pub use members::MemberError;
 pub use node::{COMMAND_BYTES_MAX, RaftNode, RaftOptions, RaftPorts, StartError, Threading};
 pub use peer::{

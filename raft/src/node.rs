@@ -161,6 +161,7 @@ pub(crate) struct Inner {
     pool: ApplyPool,
     driver: mpsc::Sender<Event>,
     runtime: Handle,
+    fenced: watch::Sender<Option<String>>,
     stop: watch::Sender<bool>,
 }
 
@@ -257,6 +258,7 @@ impl RaftNode {
                 });
             let inbox = Arc::new(Inbox::new(us.subscribe(), ports.clock.clone(), raft, stopped.clone()));
             let (groups, tardy, runtime) = (RwLock::default(), Tardy::default(), runtime.clone());
+            let fenced = watch::Sender::new(None);
             Inner {
                 ports,
                 options,
@@ -271,6 +273,7 @@ impl RaftNode {
                 pool,
                 driver,
                 runtime,
+                fenced,
                 stop,
             }
         });
@@ -356,6 +359,13 @@ impl RaftNode {
         let called =
             self.0.runtime.spawn(async move { peers.call_address(&address, kind, body, deadline).await });
         called.await.unwrap_or_else(|_| Err(PeerError::NotSent("node is stopping".to_owned())))
+    }
+
+    /// Why this node must take no part any more; nothing as long as it may. Then whoever runs it makes that durable and
+    /// stops: its log lacks what it had acknowledged, so what it says of itself is worth nothing.
+    #[must_use]
+    pub fn fenced(&self) -> watch::Receiver<Option<String>> {
+        self.0.fenced.subscribe()
     }
 
     /// How the peers' clocks differ from ours.
@@ -535,6 +545,10 @@ impl Inner {
         let from = from.node.ok_or("sender has no id")?;
         let group = self.group(shard).ok_or_else(|| format!("shard {shard} is not hosted here"))?;
         match kind {
+            kind::FENCE => {
+                self.check_fence(shard, LogIndex(network::decode(&body)?));
+                network::encode(&())
+            }
             kind::SNAPSHOT_OFFER => {
                 let applied = *group.applied.borrow();
                 let receiver = Receiver { raft: &group.raft, state: &group.state, applied };
@@ -559,6 +573,23 @@ impl Inner {
                 self.driver.try_send(event).ok(); // a full queue holds many of the same kind
                 Ok(answer)
             }
+        }
+    }
+}
+
+impl Inner {
+    /// A leader says that this node had acknowledged everything up to `upto`; the log knows whether it still has that.
+    fn check_fence(&self, shard: ShardId, upto: LogIndex) {
+        let last = self.ports.log.state(shard).and_then(|state| state.last).map(|last| last.index);
+        if last < Some(upto) {
+            let ends = last.map_or("has no entries".to_owned(), |last| format!("ends at entry {last}"));
+            let text = format!(
+                "this node's log went backwards: shard {shard} {ends}, after the node had acknowledged entry {upto}. An \
+                 old copy of its disk was restored, or its disk forgot what it had synced. It takes no part any more; \
+                 its data is kept untouched: start with an empty --storage.tsdb.path to join again"
+            );
+            tracing::error!(%shard, %upto, "fencing this node: its log went backwards");
+            self.fenced.send_replace(Some(text));
         }
     }
 }

@@ -123,6 +123,7 @@ impl RaftNode {
                 }
             }
             while !shards.iter().all(|shard| found.contains_key(shard)) {
+                model::point!("read.leaders-asked");
                 let mut by_leader: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
                 for shard in shards.iter().filter(|shard| !found.contains_key(*shard)) {
                     match self.status(*shard).and_then(|status| status.leader) {

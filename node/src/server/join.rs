@@ -78,6 +78,20 @@ pub(super) fn standing(options: &ServeOptions, fs: &dyn Fs) -> anyhow::Result<St
     Ok(Standing::load(fs, &options.data, &MEMBER_DATA)?)
 }
 
+/// Waits for a reason to take no part any more; makes it durable, so that no later process of this node votes, and
+/// ends the node.
+async fn fence_when_told(node: Arc<Node>) {
+    let mut fenced = node.raft.fenced();
+    let Ok(reason) = fenced.wait_for(Option::is_some).await.map(|reason| reason.clone().unwrap_or_default())
+    else {
+        return;
+    };
+    if let Err(error) = raft::fence(&*node.ports.fs, &node.options.data, &reason) {
+        tracing::error!(%error, "fencing could not be made durable");
+    }
+    node.unwelcome.send_replace(Some(reason));
+}
+
 /// What peers are told at first.
 pub(super) fn peer_name(options: &ServeOptions, standing: &Standing) -> PeerName {
     let (cluster, node, name) = match standing {
@@ -114,6 +128,7 @@ pub(super) async fn become_member(node: &Arc<Node>, standing: Standing) -> anyho
         standing => joining.find_cluster(standing).await?,
     };
     node.spawn("peers", find_peers(node.clone()));
+    node.spawn("fence", fence_when_told(node.clone()));
     ownership::claim(node).await?; // before the first vote
     let meta = node.meta.clone();
     node.raft.add_group(ShardId::META, meta).await?;

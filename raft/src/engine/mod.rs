@@ -7,3 +7,4 @@ pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod snapshot;
 pub(crate) mod types;
+pub(crate) mod witness;

@@ -3,12 +3,13 @@
 use super::{
     machine::SnapshotData,
     snapshot::{OfferAnswer, SnapshotOffer, Snapshots},
-    types::{Raft, RaftVote, Types},
+    types::{Raft, RaftLogId, RaftVote, Types},
+    witness::Witness,
 };
 use crate::peer::{PeerError, Peers, kind};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use model::{NodeId, ShardId};
+use model::{LogIndex, NodeId, ShardId};
 use openraft::{
     OptionalSend, alias,
     base::{BoxFuture, BoxStream},
@@ -27,6 +28,8 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 const PIPELINE: usize = 8;
 /// How long an append may take: openraft's own limit, the heartbeat interval, is too short for a large one.
 const APPEND_PATIENCE: Duration = Duration::from_secs(2);
+/// Patience with a member that is told to fence itself; it is told again with its next answer.
+const FENCE_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two questions how a follower's snapshot gets on, and how long it may stand still.
 const OFFER_PAUSE: Duration = Duration::from_millis(250);
 const OFFER_STALLED_MAX: u32 = 240;
@@ -51,11 +54,12 @@ pub(crate) struct GroupNet {
     shard: ShardId,
     peers: Peers,
     snapshots: Arc<Snapshots>,
+    witness: Witness,
 }
 
 impl GroupNet {
     pub(crate) fn new(shard: ShardId, peers: Peers, snapshots: Arc<Snapshots>) -> GroupNet {
-        GroupNet { shard, peers, snapshots }
+        GroupNet { shard, peers, snapshots, witness: Witness::default() }
     }
 }
 
@@ -63,8 +67,8 @@ impl RaftNetworkFactory<Types> for GroupNet {
     type Network = GroupPeer;
 
     async fn new_client(&mut self, target: u64, _node: &EmptyNode) -> GroupPeer {
-        let (peers, snapshots) = (self.peers.clone(), self.snapshots.clone());
-        GroupPeer { shard: self.shard, node: NodeId(target), peers, snapshots }
+        let GroupNet { shard, peers, snapshots, witness } = self.clone();
+        GroupPeer { shard, node: NodeId(target), peers, snapshots, witness }
     }
 }
 
@@ -75,6 +79,7 @@ pub(crate) struct GroupPeer {
     node: NodeId,
     peers: Peers,
     snapshots: Arc<Snapshots>,
+    witness: Witness,
 }
 
 impl GroupPeer {
@@ -91,6 +96,36 @@ impl GroupPeer {
             decode(&answer).map_err(unreachable)
         }
     }
+
+    /// Remembers what the peer acknowledged. A peer that lacks some of it is told to fence itself, and its answer goes
+    /// no further.
+    async fn check(
+        &self,
+        vote: &RaftVote,
+        previous: Option<RaftLogId>,
+        last: Option<RaftLogId>,
+        answer: &AppendEntriesResponse<Types>,
+    ) -> Result<(), Unreachable<Types>> {
+        let index = |id: Option<RaftLogId>| id.map(|id| LogIndex(id.index));
+        let acknowledged = match answer {
+            AppendEntriesResponse::Success => index(last),
+            AppendEntriesResponse::PartialSuccess(upto) => index(*upto),
+            AppendEntriesResponse::Conflict => {
+                let lacks = index(previous).unwrap_or_default();
+                let Some(upto) = self.witness.lost(self.node.0, vote, lacks) else { return Ok(()) };
+                tracing::error!(shard = %self.shard, node = %self.node, %upto, %lacks, "log of a member went backwards");
+                // Waited for: what nobody waits for is not sent.
+                let told = self.ask::<_, ()>(kind::FENCE, &upto.0, FENCE_PATIENCE).await;
+                tracing::info!(shard = %self.shard, node = %self.node, ?told, "told it to fence itself");
+                return Err(unreachable(format!("the log of node {} went backwards", self.node)));
+            }
+            AppendEntriesResponse::HigherVote(_) => None,
+        };
+        if let Some(upto) = acknowledged {
+            self.witness.acknowledged(self.node.0, vote, upto);
+        }
+        Ok(())
+    }
 }
 
 impl RaftNetworkV2<Types> for GroupPeer {
@@ -101,7 +136,10 @@ impl RaftNetworkV2<Types> for GroupPeer {
         request: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Ok(self.ask(kind::APPEND, &request, APPEND_PATIENCE).await?)
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let answer = self.ask(kind::APPEND, &request, APPEND_PATIENCE).await?;
+        self.check(&request.vote, request.prev_log_id, last, &answer).await?;
+        Ok(answer)
     }
 
     fn stream_append<'s, S>(
@@ -120,10 +158,12 @@ impl RaftNetworkV2<Types> for GroupPeer {
             .map(move |request| {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                let (peer, vote) = (peer.clone(), request.vote);
                 let asked =
                     peer.ask::<_, AppendEntriesResponse<Types>>(kind::APPEND, &request, APPEND_PATIENCE);
                 async move {
                     let answer = asked.await.map_err(RPCError::from)?;
+                    peer.check(&vote, previous, last, &answer).await?;
                     let whole = match &answer {
                         AppendEntriesResponse::Success => true,
                         AppendEntriesResponse::PartialSuccess(upto) => *upto == last,
