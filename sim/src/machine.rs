@@ -19,7 +19,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use storage::{kv::MemDisk, log::testing::MemFs};
+use storage::{
+    kv::MemDisk,
+    log::testing::{DiskLosses, MemFs},
+};
 use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
 
 /// Where a node finds its configuration.
@@ -73,6 +76,15 @@ struct Process {
     orders: mpsc::Sender<Order>,
 }
 
+/// What is known of a disk that cannot be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hurt {
+    /// The machine counts as hurt at least until then, and until the cluster is whole.
+    pub until: Duration,
+    /// Whether it has had an empty disk since.
+    pub wiped: bool,
+}
+
 /// One machine.
 pub struct Machine {
     /// Its node's name.
@@ -85,8 +97,13 @@ pub struct Machine {
     pub pace: Arc<DiskPace>,
     /// Stopped by SIGSTOP until then.
     pub frozen_until: Option<Duration>,
+    /// Set while its disk holds something false, or lacks what it had.
+    pub hurt: Option<Hurt>,
+    /// What its disk was at some time.
+    image: Option<(MemFs, MemDisk)>,
+    losses_before: DiskLosses,
     /// Flags of its node.
-    flags: Vec<String>,
+    pub flags: Vec<String>,
     /// Intervals of its node.
     pub tuning: Tuning,
     process: Option<Process>,
@@ -123,6 +140,9 @@ impl Machine {
             wall: Arc::default(),
             pace: Arc::default(),
             frozen_until: None,
+            hurt: None,
+            image: None,
+            losses_before: DiskLosses::default(),
             flags,
             tuning: Tuning::default(),
             process: None,
@@ -234,12 +254,24 @@ impl Machine {
         }
     }
 
+    /// What power losses took from the disks it had.
+    #[must_use]
+    pub fn losses(&self) -> DiskLosses {
+        let (before, now) = (self.losses_before, self.outside.fs.losses());
+        DiskLosses {
+            lost: before.lost + now.lost,
+            torn: before.torn + now.torn,
+            names: before.names + now.names,
+        }
+    }
+
     /// Puts an empty disk in, with the configuration file that was there.
     ///
     /// # Errors
     /// Of the disk in memory.
     pub fn wipe(&mut self) -> anyhow::Result<()> {
         let config = self.outside.fs.read(Path::new(CONFIG_FILE)).ok();
+        self.losses_before = self.losses();
         self.outside.fs = MemFs::default();
         self.outside.kv = MemDisk::new();
         if let Some(config) = config {
@@ -248,11 +280,26 @@ impl Machine {
         Ok(())
     }
 
+    /// Keeps what the disk is now, as a snapshot of a virtual machine does.
+    pub fn take_image(&mut self) {
+        self.image = Some((self.outside.fs.fork(), self.outside.kv.fork()));
+    }
+
+    /// Puts the image into the machine; its process must be dead.
+    pub fn restore_image(&mut self) {
+        if let Some((fs, kv)) = self.image.take() {
+            self.losses_before = self.losses();
+            (self.outside.fs, self.outside.kv) = (fs, kv);
+        }
+    }
+
     /// The disk is healthy again.
     pub fn mend_disk(&self) {
         self.outside.fs.set_capacity(None);
         self.outside.fs.fail_syncs(0);
+        self.outside.fs.fail_calls(&[], 0);
         self.outside.kv.set_fault(None);
+        self.outside.kv.set_read_fault(None);
         let fresh = DiskPace::default();
         let copy = |to: &std::sync::atomic::AtomicU64, from: &std::sync::atomic::AtomicU64| {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -2,12 +2,13 @@
 
 mod run;
 mod shrink;
+mod sums;
 
 use clap::Parser;
 use run::Batch;
 use sim::{
     faults::Fault,
-    scenario::{Plan, SCENARIOS, Scenario, find},
+    scenario::{Load, MIXED, Plan, SCENARIOS, Scenario, find, of_seed},
 };
 use std::{process::ExitCode, time::Duration};
 
@@ -27,12 +28,27 @@ struct Args {
     /// How many steps of a millisecond faults go on; the scenario says it otherwise.
     #[arg(long)]
     steps: Option<u64>,
-    /// The kind of world; `list` shows all.
+    /// The kind of world; `list` shows all, `mix` gives each seed one of them.
     #[arg(long, default_value = SCENARIOS[0].name)]
     scenario: String,
-    /// Faults to leave out, comma-separated.
+    /// Kinds of faults to leave out, comma-separated.
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     without: Vec<Fault>,
+    /// Single faults to leave out, by their numbers in the trace, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    skip: Vec<u64>,
+    /// Data shards, if not the scenario's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    shards: Option<u32>,
+    /// Scripted targets, if not the scenario's.
+    #[arg(long)]
+    targets: Option<usize>,
+    /// Remote writers, if not the scenario's.
+    #[arg(long)]
+    writers: Option<usize>,
+    /// Readers, if not the scenario's.
+    #[arg(long)]
+    readers: Option<usize>,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -42,10 +58,13 @@ struct Args {
     /// Begin no further seed after this time, as 30s, 5m or 8h.
     #[arg(long, value_parser = span)]
     time_budget: Option<Duration>,
-    /// Look for a smaller world that fails in the same way.
+    /// Fail if the time budget ended before so many seeds had run.
+    #[arg(long, default_value_t = 0, requires = "time_budget")]
+    at_least: u64,
+    /// Look for a smaller world that fails in the same way: fewer faults, less time, less load.
     #[arg(long, requires = "seed")]
     shrink: bool,
-    /// Fail if a named point of the code or a kind of fault was not reached by any seed.
+    /// Fail if a kind of fault, a named point of the code or a path that must be taken was not reached by any seed.
     #[arg(long)]
     require_coverage: bool,
     /// Wake a planted bug; see `scripts/mutants`.
@@ -81,19 +100,43 @@ fn span(text: &str) -> Result<Duration, String> {
 
 impl Args {
     fn plan(&self, scenario: &'static Scenario, seed: u64) -> Plan {
-        let chaos = self.steps.map_or(Duration::from_secs(scenario.seconds), Duration::from_millis);
-        let (without, planted) = (self.without.clone(), self.planted.clone());
-        Plan { seed, scenario, chaos, without, script: Vec::new(), planted, print: self.trace }
+        let usual = Plan::new(scenario, seed);
+        let load = Load {
+            shards: self.shards.unwrap_or(usual.load.shards),
+            targets: self.targets.unwrap_or(usual.load.targets),
+            writers: self.writers.unwrap_or(usual.load.writers),
+            readers: self.readers.unwrap_or(usual.load.readers),
+        };
+        Plan {
+            load,
+            chaos: self.steps.map_or(usual.chaos, Duration::from_millis),
+            without: self.without.clone(),
+            skip: self.skip.clone(),
+            planted: self.planted.clone(),
+            print: self.trace,
+            ..usual
+        }
     }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let Some(scenario) = find(&args.scenario) else {
+    let mixed = args.scenario == MIXED;
+    let scenario = match (mixed, args.seed) {
+        (true, Some(seed)) => Some(of_seed(seed)),
+        (true, None) => SCENARIOS.first(),
+        _ => find(&args.scenario),
+    };
+    let Some(scenario) = scenario else {
+        let known = args.scenario == "list";
+        if !known {
+            eprintln!("there is no scenario {:?}; these are:", args.scenario);
+        }
         for scenario in SCENARIOS {
             println!("{:<10} {}", scenario.name, scenario.about);
         }
-        return if args.scenario == "list" { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        println!("{MIXED:<10} all of them but calm, each seed its own; more than half are chaos");
+        return if known { ExitCode::SUCCESS } else { ExitCode::from(2) };
     };
     match (args.seed, args.seeds) {
         (Some(seed), _) if args.shrink => shrink::run(&args.plan(scenario, seed)),
@@ -106,7 +149,9 @@ fn main() -> ExitCode {
                 jobs: args.jobs.max(1),
                 until_failure: args.until_failure,
                 budget: args.time_budget,
+                at_least: args.at_least,
                 require_coverage: args.require_coverage,
+                mixed,
             };
             run::many(&args.plan(scenario, 0), &batch)
         }

@@ -1,22 +1,27 @@
-//! Runs one world in this process, or many in processes of their own, and adds up what they were like.
+//! Runs one world in this process, or many in processes of their own.
 #![expect(clippy::disallowed_methods, reason = "the budget of a batch is real time")]
 
-use serde_json::{Value, json};
+use crate::sums::{Sums, as_json};
 use sim::{
-    faults::Fault,
-    point_names::POINTS,
-    scenario::Plan,
-    world::{self, Report},
+    scenario::{Plan, SCENARIOS, Scenario, of_seed},
+    world,
 };
 use std::{
-    collections::BTreeMap,
+    io::{IsTerminal, Read},
+    path::Path,
     process::{Command, ExitCode, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
+
+/// Real time after which a world is said to hang: a thousand times what it takes on a free core.
+const HANGS: Duration = Duration::from_secs(1800);
+/// Between two lines that say how a batch gets on.
+const PROGRESS: Duration = Duration::from_secs(30);
 
 /// How many seeds to run, and when to stop.
 #[derive(Debug)]
@@ -26,96 +31,25 @@ pub(crate) struct Batch {
     pub(crate) jobs: usize,
     pub(crate) until_failure: bool,
     pub(crate) budget: Option<Duration>,
+    pub(crate) at_least: u64,
     pub(crate) require_coverage: bool,
+    /// Each seed runs a scenario of its own.
+    pub(crate) mixed: bool,
 }
 
-fn as_json(report: &Report) -> Value {
-    json!({
-        "simulated_ms": report.simulated.as_millis() as u64,
-        "faults": report.faults,
-        "points": report.points,
-        "deaths": report.deaths,
-        "acknowledged": report.work.acknowledged,
-        "unacknowledged": report.work.unacknowledged,
-        "answers": report.work.answers,
-        "unanswered": report.work.unanswered,
-        "compared": report.work.compared,
-        "scrapes": report.work.scrapes,
-        "terms": report.terms,
-        "hashes": report.hashes,
-        "bytes": report.net.bytes,
-        "net_digest": format!("{:016x}", report.net.digest),
-        "trace_lines": report.trace.0,
-        "trace_digest": format!("{:016x}", report.trace.1),
-    })
-}
-
-/// Sums of many reports.
-#[derive(Debug, Default)]
-struct Sums {
-    numbers: BTreeMap<String, u64>,
-    faults: BTreeMap<String, u64>,
-    points: BTreeMap<String, u64>,
-    deaths: BTreeMap<String, u64>,
-}
-
-impl Sums {
-    fn add(&mut self, report: &Value) {
-        let counts = |to: &mut BTreeMap<String, u64>, from: &Value| {
-            for (name, count) in from.as_object().into_iter().flatten() {
-                *to.entry(name.clone()).or_default() += count.as_u64().unwrap_or(0);
-            }
-        };
-        counts(&mut self.faults, &report["faults"]);
-        counts(&mut self.points, &report["points"]);
-        counts(&mut self.deaths, &report["deaths"]);
-        counts(&mut self.numbers, report);
-    }
-
-    fn number(&self, name: &str) -> u64 {
-        self.numbers.get(name).copied().unwrap_or(0)
-    }
-
-    fn print(&self, seeds: u64, failed: u64, real: Duration) {
-        let list = |counts: &BTreeMap<String, u64>| {
-            counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
-        };
-        let simulated = self.number("simulated_ms") as f64 / 1000.0;
-        println!("faults: {}", list(&self.faults));
-        println!("plug pulled at: {}", list(&self.deaths));
-        let never: Vec<_> =
-            POINTS.iter().filter(|point| !self.points.contains_key(**point)).copied().collect();
-        println!(
-            "named points reached: {} of {}; never: {never:?}",
-            POINTS.len() - never.len(),
-            POINTS.len()
-        );
-        println!(
-            "samples acknowledged {}, writes not acknowledged {}, answers {}, not answered {}, samples compared {}, \
-             hashes compared {}, terms {}, scrapes {}",
-            self.number("acknowledged"),
-            self.number("unacknowledged"),
-            self.number("answers"),
-            self.number("unanswered"),
-            self.number("compared"),
-            self.number("hashes"),
-            self.number("terms"),
-            self.number("scrapes"),
-        );
-        println!(
-            "simulated {:.2} h in {:.1} s, {:.0} x real time",
-            simulated / 3600.0,
-            real.as_secs_f64(),
-            simulated / real.as_secs_f64().max(0.001)
-        );
-        println!("seeds run: {seeds}, failed: {failed}");
-    }
-}
-
-/// The commit this was built from, as far as it can be told.
+/// The commit of the tree this was built in, as far as it can be told.
 fn commit() -> String {
-    let asked = Command::new("git").args(["rev-parse", "--short", "HEAD"]).stderr(Stdio::null()).output();
-    asked.ok().and_then(|out| String::from_utf8(out.stdout).ok()).unwrap_or_default().trim().to_owned()
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let git = |arguments: &[&str]| {
+        let asked = Command::new("git").arg("-C").arg(tree).args(arguments).stderr(Stdio::null()).output();
+        let text =
+            asked.ok().filter(|out| out.status.success()).and_then(|out| String::from_utf8(out.stdout).ok());
+        text.map(|text| text.trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
+    let changed =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    if changed { format!("{commit} with changes") } else { commit }
 }
 
 /// Runs one world here.
@@ -125,7 +59,7 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
         Ok(report) => (report, None),
         Err(broken) => (broken.1, Some(broken.0)),
     };
-    let json = as_json(&report);
+    let json = as_json(&report, plan.scenario);
     if as_json_only {
         println!("REPORT {json}");
     } else if plan.print {
@@ -133,11 +67,25 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
     } else {
         let mut sums = Sums::default();
         sums.add(&json);
-        sums.print(1, u64::from(violation.is_some()), begun.elapsed());
+        sums.print(begun.elapsed());
+        let quiet = plan
+            .faults()
+            .into_iter()
+            .filter(|fault| !plan.without.contains(fault) && !report.faults.contains_key(fault.name()));
+        let quiet: Vec<_> = quiet.map(|fault| fault.name()).collect();
+        if !quiet.is_empty() {
+            println!("enabled by this seed, but never happened: {}", quiet.join(", "));
+        }
+        println!("seeds run: 1, failed: {}", u64::from(violation.is_some()));
     }
     let Some(violation) = violation else { return ExitCode::SUCCESS };
     println!("BROKEN {violation}");
-    println!("at {:?} of simulated time, commit {}; to run it again:", report.simulated, commit());
+    println!(
+        "at step {} ({:?} of simulated time), commit {}; to run it again:",
+        report.simulated.as_millis(),
+        report.simulated,
+        commit()
+    );
     println!("  {}", plan.line());
     ExitCode::FAILURE
 }
@@ -145,20 +93,48 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
 /// Runs a world in a process of its own: whether it held, and what it said.
 pub(crate) fn apart(plan: &Plan) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.args(["--json", "--scenario", plan.scenario.name, "--seed", &plan.seed.to_string()]);
-    command.args(["--steps", &plan.chaos.as_millis().to_string()]);
-    command.args(["--planted", &plan.planted]);
-    if !plan.without.is_empty() {
-        let names: Vec<_> = plan.without.iter().map(|fault| fault.name()).collect();
-        command.args(["--without", &names.join(",")]);
+    let trace = plan.print.then_some("--trace");
+    command.arg("--json").args(plan.arguments()).args(trace).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = command.spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return (false, format!("BROKEN the world's process does not start: {error}")),
+    };
+    let (told, ended) = mpsc::channel();
+    let pipes: [Option<Box<dyn Read + Send>>; 2] = [
+        child.stdout.take().map(|pipe| Box::new(pipe) as _),
+        child.stderr.take().map(|pipe| Box::new(pipe) as _),
+    ];
+    let readers = pipes.into_iter().flatten().map(|mut pipe| {
+        let told = told.clone();
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _broken_pipe = pipe.read_to_end(&mut text);
+            drop(told); // the other end of this pipe is closed
+            text
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    drop(told);
+    let hangs = ended.recv_timeout(HANGS) == Err::<(), _>(mpsc::RecvTimeoutError::Timeout);
+    if hangs {
+        let _ended_just_now = child.kill();
     }
-    match command.stderr(Stdio::piped()).output() {
-        Ok(output) => {
-            let text = [output.stdout, output.stderr].concat();
-            (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-        }
-        Err(error) => (false, format!("BROKEN the world's process does not start: {error}")),
+    let text: Vec<u8> = readers.into_iter().flat_map(|reader| reader.join().unwrap_or_default()).collect();
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    let status = child.wait();
+    if hangs {
+        text +=
+            &format!("BROKEN the world hangs: no end within {HANGS:?} of real time; to run it again:\n  ");
+        text += &plan.line();
+    } else if let Ok(status) = status
+        && !status.success()
+        && status.code() != Some(1)
+    {
+        text +=
+            &format!("BROKEN the world's process ended with {status}; to run it again:\n  {}", plan.line());
     }
+    (!hangs && status.is_ok_and(|status| status.success()), text)
 }
 
 /// Runs many worlds.
@@ -167,13 +143,22 @@ pub(crate) fn many(plan: &Plan, batch: &Batch) -> ExitCode {
     let (next, run, failed) = (AtomicU64::new(batch.from), AtomicU64::new(0), AtomicU64::new(0));
     let stop = AtomicBool::new(false);
     let sums = Mutex::new(Sums::default());
+    let of_seed = |seed| {
+        let scenario = if batch.mixed { of_seed(seed) } else { plan.scenario };
+        if batch.mixed {
+            let usual = Plan::new(scenario, seed);
+            Plan { without: plan.without.clone(), planted: plan.planted.clone(), ..usual }
+        } else {
+            Plan { seed, ..plan.clone() }
+        }
+    };
     let work = || {
         while !stop.load(Ordering::Relaxed) && batch.budget.is_none_or(|budget| begun.elapsed() < budget) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= batch.to {
                 return;
             }
-            let (held, text) = apart(&Plan { seed, ..plan.clone() });
+            let (held, text) = apart(&of_seed(seed));
             run.fetch_add(1, Ordering::Relaxed);
             let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
             let report = text.lines().find_map(|line| line.strip_prefix("REPORT "));
@@ -190,23 +175,45 @@ pub(crate) fn many(plan: &Plan, batch: &Batch) -> ExitCode {
             }
         }
     };
+    let (ended, watch) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        for _ in 0..batch.jobs {
-            scope.spawn(work);
+        if std::io::stderr().is_terminal() {
+            scope.spawn(|| {
+                let watch = watch;
+                while watch.recv_timeout(PROGRESS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    let (run, failed) = (run.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+                    eprintln!(
+                        "{run} of {} seeds, {failed} failed, {:?}",
+                        batch.to - batch.from,
+                        begun.elapsed()
+                    );
+                }
+            });
         }
+        let workers: Vec<_> = (0..batch.jobs).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().for_each(|worker| worker.join().expect("no worker panics"));
+        drop(ended);
     });
     let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (run, failed) = (run.into_inner(), failed.into_inner());
-    sums.print(run, failed, begun.elapsed());
-    let uncovered = batch.require_coverage && {
-        let points = POINTS.iter().filter(|point| !sums.points.contains_key(**point));
-        let wanted = plan.scenario.faults.iter().copied().map(Fault::name);
-        let faults = wanted.filter(|fault| !sums.faults.contains_key(*fault));
-        let missing: Vec<_> = points.copied().chain(faults).collect();
-        if !missing.is_empty() {
-            println!("NOT VALID: never reached: {}", missing.join(", "));
+    sums.print(begun.elapsed());
+    let scenarios: Vec<&Scenario> =
+        if batch.mixed { SCENARIOS.iter().collect() } else { vec![plan.scenario] };
+    let mut missing = sums.missing(&scenarios, batch.mixed);
+    missing.retain(|name| !plan.without.iter().any(|fault| *name == format!("fault {}", fault.name())));
+    let what = missing.join(", ");
+    match (missing.is_empty(), batch.require_coverage) {
+        (true, _) => println!("coverage: complete"),
+        (false, true) => println!("NOT VALID: never happened in this batch: {what}"),
+        (false, false) => {
+            println!("coverage: never happened in this batch, so it proves nothing about: {what}")
         }
-        !missing.is_empty()
-    };
-    if failed > 0 || uncovered { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+    let too_few = run < batch.at_least && failed == 0;
+    if too_few {
+        println!("NOT VALID: {run} seeds ran within the time budget, at least {} are needed", batch.at_least);
+    }
+    println!("seeds run: {run}, failed: {failed}");
+    let valid = !too_few && (missing.is_empty() || !batch.require_coverage);
+    if failed > 0 || !valid { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -1,5 +1,6 @@
 //! What happened, with simulated times only: printed, kept for a failure's story, and digested.
 
+use crate::sometimes::{SAID, happened};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
@@ -14,7 +15,7 @@ use tracing_subscriber::{Layer, layer::Context};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Lines kept per speaker.
-const STORY_LINES: usize = 40;
+const STORY_LINES: usize = 25;
 
 /// memberlist 0.8.5 looks up a node by a place that is no longer there once a dead node was forgotten
 /// (`state.rs:444`). Gossip is hints only, so it is told as a line of the trace and breaks no promise.
@@ -148,6 +149,9 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line(String::new());
         event.record(&mut line);
+        for (text, what) in SAID {
+            happened(what, u64::from(line.0.contains(text)));
+        }
         say(&format!("{} {}: {}", event.metadata().level(), event.metadata().target(), line.0));
     }
 }

@@ -5,28 +5,35 @@
 //!  phases: form ─▶ chaos ─▶ heal ─▶ judge
 //! ```
 
+mod operator;
+
 use crate::{
     actors::{http, reader, target, writer},
+    chaos::Chaos,
     dice::Dice,
     entropy,
-    faults::{Chaos, Fault, Wanted},
+    faults::Fault,
+    inject::Scene,
     invariants::{config, liveness, replicas::Replicas, slots},
     ledger::{Ledger, Work},
     machine::{CONFIG_FILE, DATA_DIR, Death, Machine, put_file},
     net::{NetStats, SimNet, Wires},
     points,
     scenario::Plan,
-    trace,
+    sometimes, trace,
     violation::Violation,
 };
+use model::NodeId;
 use node::Tuning;
+use operator::Stranger;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use storage::log::testing::DiskLosses;
 use tokio::{runtime::Runtime, time::Instant};
 
 /// One step.
@@ -39,8 +46,8 @@ const FORMING: Duration = Duration::from_secs(30);
 const HEALING: Duration = Duration::from_secs(120);
 /// How long the healed world is watched.
 const AFTERWARDS: Duration = Duration::from_secs(5);
-/// How long a node stays down after it ended by itself.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks whether a machine that was hurt is whole again.
+const RECOVERED_LOOK_MS: u128 = 100;
 /// Names of the nodes.
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 /// Scrape interval of all targets, milliseconds.
@@ -61,6 +68,8 @@ pub struct Report {
     pub points: BTreeMap<&'static str, u64>,
     /// Named points at which a plug was pulled.
     pub deaths: BTreeMap<&'static str, u64>,
+    /// Paths that were taken, beside the points.
+    pub sometimes: BTreeMap<&'static str, u64>,
     /// Terms that had a leader, of all shards together.
     pub terms: u64,
     /// Hashes compared between nodes.
@@ -76,6 +85,18 @@ struct World {
     machines: Vec<Machine>,
     /// Machines to be started, and when.
     starting: BTreeMap<usize, Duration>,
+    /// Machines into which the operator will put an empty disk, and when.
+    wiping: BTreeMap<usize, Duration>,
+    /// A node that does not belong here.
+    stranger: Option<Stranger>,
+    strangers: u64,
+    /// Writers and readers of an overload, and how many there were ever.
+    crowd: Vec<tokio::task::AbortHandle>,
+    crowded: usize,
+    /// Machines whose node was last seen within a change of members.
+    changing: BTreeSet<usize>,
+    /// The id that each machine's node had last.
+    ids: BTreeMap<usize, NodeId>,
     wires: Wires,
     actors: Runtime,
     actors_base: Instant,
@@ -131,6 +152,7 @@ fn flags(index: usize, shards: u32) -> Vec<String> {
         "--storage.log.size=16MiB".to_owned(),
         format!("--web.listen-address={}", web(index)),
         "--web.enable-lifecycle".to_owned(),
+        "--query.max-concurrency=4".to_owned(),
         "--query.max-bytes-total=256MiB".to_owned(), // not by the memory of this machine
         format!("--cluster.listen-address={}", cluster(index)),
         format!("--cluster.initial-members={}", NAMES.join(",")),
@@ -159,6 +181,7 @@ pub fn run(plan: &Plan) -> Result<Report, Box<(Violation, Report)>> {
         let _held = entropy::Held::hold(plan.seed);
         trace::begin(plan.print);
         points::begin();
+        sometimes::begin();
         model::points::plant(&plan.planted);
         let level = if plan.print { tracing::Level::DEBUG } else { tracing::Level::INFO };
         let subscriber = {
@@ -192,10 +215,10 @@ impl World {
         let wires = Wires::new(Dice::new(plan.seed, "net"));
         let mut machines = Vec::new();
         for (index, name) in NAMES.iter().enumerate() {
-            let flags = flags(index, plan.scenario.shards);
+            let flags = flags(index, plan.load.shards);
             let mut machine = Machine::new(name, ip(index), &wires, flags, plan.seed);
             machine.tuning = tuning(plan.seed);
-            put_file(&machine.outside.fs, Path::new(CONFIG_FILE), &configuration(plan.scenario.targets, 0))?;
+            put_file(&machine.outside.fs, Path::new(CONFIG_FILE), &configuration(plan.load.targets, 0))?;
             machines.push(machine);
         }
         let actors =
@@ -207,6 +230,13 @@ impl World {
             now: Duration::ZERO,
             machines,
             starting: BTreeMap::new(),
+            wiping: BTreeMap::new(),
+            stranger: None,
+            strangers: 0,
+            crowd: Vec::new(),
+            crowded: 0,
+            changing: BTreeSet::new(),
+            ids: BTreeMap::new(),
             wires,
             actors,
             actors_base,
@@ -223,7 +253,7 @@ impl World {
     }
 
     fn shards(&self) -> usize {
-        self.plan.scenario.shards as usize + 1
+        self.plan.load.shards as usize + 1
     }
 
     /// All phases.
@@ -231,7 +261,7 @@ impl World {
         for index in 0..self.machines.len() {
             self.starting.insert(index, self.dice.millis(1, 500));
         }
-        self.ledger().accepted.insert(configuration(self.plan.scenario.targets, 0));
+        self.ledger().accepted.insert(configuration(self.plan.load.targets, 0));
         self.begin_actors();
         let shards = self.shards();
         self.until(FORMING, "the cluster does not form", |world| {
@@ -239,13 +269,14 @@ impl World {
         })?;
         trace::say(&format!("PHASE chaos: {:?}", self.plan.faults()));
         let begin = self.now + Duration::from_millis(500);
-        let (faults, script) = (self.plan.faults(), &self.plan.script);
-        self.chaos = Some(Chaos::new(self.plan.seed, faults, script, begin, crate::point_names::POINTS));
+        self.chaos = Some(Chaos::new(&self.plan, begin));
         self.advance(self.plan.chaos)?;
         trace::say("PHASE heal");
         if let Some(mut chaos) = self.chaos.take() {
-            chaos.end_all(self.now, &mut self.machines, &self.wires);
+            let whole = |_: &[Machine]| false;
+            let wanted = chaos.end_all(&mut Scene::new(self.now, &mut self.machines, &self.wires, &whole));
             self.faults = chaos.injected;
+            wanted.into_iter().for_each(|wanted| self.grant(wanted));
         }
         self.heal()?;
         trace::say("PHASE judge");
@@ -254,7 +285,7 @@ impl World {
 
     fn begin_actors(&mut self) {
         let seed = self.plan.seed;
-        let scenario = self.plan.scenario;
+        let (scenario, load) = (self.plan.scenario, self.plan.load);
         let manners = {
             let dice = Dice::new(seed, "manners");
             let some = |most| if dice.chance(30) { dice.below(most) } else { 0 };
@@ -269,7 +300,7 @@ impl World {
             }
         };
         let _inside = self.actors.enter();
-        for index in 0..scenario.targets {
+        for index in 0..load.targets {
             let address = target_address(index);
             self.wires.begin(address.ip());
             let net = SimNet::new(&self.wires, address.ip());
@@ -279,13 +310,18 @@ impl World {
         self.wires.begin(CLIENTS);
         let net = SimNet::new(&self.wires, CLIENTS);
         let nodes: Vec<String> = (0..NAMES.len()).map(web).collect();
-        for writer in 0..scenario.writers {
+        for writer in 0..load.writers {
             let dice = Dice::new(seed, &format!("writer {writer}"));
-            let task =
-                writer::Task { writer, series: 3, interval: dice.millis(100, 600), nodes: nodes.clone() };
+            let task = writer::Task {
+                writer,
+                series: 3,
+                ballast: 0,
+                interval: dice.millis(100, 600),
+                nodes: nodes.clone(),
+            };
             self.actors.spawn(writer::run(net.clone(), self.ledger.clone(), dice, task));
         }
-        for number in 0..scenario.readers {
+        for number in 0..load.readers {
             let dice = Dice::new(seed, &format!("reader {number}"));
             let pause = dice.millis(200, 1500);
             self.actors.spawn(reader::run(net.clone(), self.ledger.clone(), dice, nodes.clone(), pause));
@@ -327,8 +363,13 @@ impl World {
         entropy::set_elapsed(now);
         trace::set_now(now);
         self.wires.advance(now);
-        while let Some(entry) = self.starting.first_entry_due(now) {
-            self.start(entry);
+        while let Some(index) = self.starting.first_entry_due(now) {
+            self.start(index);
+        }
+        while let Some(index) = self.wiping.first_entry_due(now) {
+            self.wiping.remove(&index);
+            sometimes::happened("the operator wiped a machine", 1);
+            self.wipe(index);
         }
         for index in 0..self.machines.len() {
             points::running(Some(index));
@@ -336,15 +377,14 @@ impl World {
             points::running(None);
             if let Some(dead) = points::fired() {
                 self.machines[dead].bury();
-                self.replicas.forget(self.machines[dead].name);
+                self.gone(dead);
                 let pause = self.dice.millis(100, 4000);
                 self.starting.insert(dead, now + pause);
             } else if let Some(ended) = ended {
-                trace::say(&format!("{} ended: {ended:?}", self.machines[index].name));
-                self.replicas.forget(self.machines[index].name);
-                self.starting.insert(index, now + RESTART_PAUSE);
+                self.ended(index, &ended);
             }
         }
+        self.step_stranger();
         let before = trace::speak_as("actors");
         let target = self.actors_base + now;
         self.actors.block_on(async { tokio::time::sleep_until(target).await });
@@ -358,25 +398,29 @@ impl World {
 
     /// Faults.
     fn disturb(&mut self) -> Result<(), Violation> {
+        if self.now.as_millis().is_multiple_of(RECOVERED_LOOK_MS) {
+            self.recovered();
+        }
         let Some(mut chaos) = self.chaos.take() else { return Ok(()) };
         let shards = self.shards();
-        let running: Vec<bool> = self.machines.iter().map(Machine::is_running).collect();
-        let whole = |machines: &[Machine]| liveness::not_whole(machines, shards).is_none();
-        let wanted = chaos.step(self.now, &mut self.machines, &self.wires, &whole);
+        let whole = |machines: &[Machine]| liveness::not_threefold(machines, shards).is_none();
+        let before: Vec<bool> = self.machines.iter().map(Machine::is_running).collect();
+        let wanted = chaos.step(&mut Scene::new(self.now, &mut self.machines, &self.wires, &whole));
         self.chaos = Some(chaos);
-        for (index, was_running) in running.into_iter().enumerate() {
+        for (index, was_running) in before.into_iter().enumerate() {
             if was_running && !self.machines[index].is_running() {
-                self.replicas.forget(self.machines[index].name);
+                self.gone(index);
             }
         }
-        for wanted in wanted {
-            match wanted {
-                Wanted::Nothing => {}
-                Wanted::Start(index) => drop(self.starting.insert(index, self.now)),
-                Wanted::Configure(index) => self.configure(index),
-            }
-        }
+        wanted.into_iter().for_each(|wanted| self.grant(wanted));
         Ok(())
+    }
+
+    /// A machine's process is no more.
+    fn gone(&mut self, index: usize) {
+        self.replicas.forget(self.machines[index].name);
+        let changing = self.changing.remove(&index);
+        sometimes::happened("a change of members was interrupted by a crash", changing.into());
     }
 
     fn start(&mut self, index: usize) {
@@ -385,43 +429,27 @@ impl World {
             return;
         }
         trace::say(&format!("{} starts", self.machines[index].name));
-        self.replicas.forget(self.machines[index].name);
+        self.gone(index);
         let now = self.now;
         self.machines[index].start(now).expect("the world's own flags are right");
     }
 
-    /// An operator offers a configuration, which may be a broken one, through a node.
-    fn configure(&mut self, index: usize) {
-        let number = self.now.as_millis() as u64;
-        let targets = self.dice.between(1, self.plan.scenario.targets as u64) as usize;
-        let broken = self.dice.chance(30);
-        let text = if broken {
-            format!("# {number}\nscrape_configs: [{{job: 1}}]\n")
-        } else {
-            configuration(targets, number)
-        };
-        let (net, ledger, address) = (SimNet::new(&self.wires, CLIENTS), self.ledger.clone(), web(index));
-        if !broken {
-            // Of unknown outcome until it is answered: it may be in force from now on.
-            self.ledger().accepted.insert(text.clone());
-        }
-        self.actors.spawn(async move {
-            let head = "POST /api/v1/status/config HTTP/1.0\r\n";
-            let answer = http::ask(&net, &address, head, text.as_bytes(), Duration::from_secs(15)).await;
-            let status = answer.as_ref().map_or(0, |answer| answer.status);
-            trace::say(&format!("configuration {number} at {address}: {status}"));
-            if broken && status / 100 == 2 {
-                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                ledger.violate("O13", format!("a broken configuration was accepted by {address}"));
-            }
-        });
-    }
-
     /// The invariants that are judged all the time.
     fn look(&mut self) -> Result<(), Violation> {
-        for machine in &self.machines {
+        for (index, machine) in self.machines.iter().enumerate() {
             if let Some(probe) = machine.probe() {
-                self.replicas.look(machine.name, probe.id(), &probe.shards())?;
+                if let Some(id) = probe.id()
+                    && self.ids.insert(index, id).is_some_and(|before| before != id)
+                {
+                    sometimes::happened("a node was replaced", 1);
+                }
+                let shards = probe.shards();
+                if shards.iter().any(|report| report.status.changing) {
+                    self.changing.insert(index);
+                } else {
+                    self.changing.remove(&index);
+                }
+                self.replicas.look(machine.name, probe.id(), &shards)?;
             }
         }
         if let Some(panic) = trace::panics().first() {
@@ -434,7 +462,7 @@ impl World {
     fn heal(&mut self) -> Result<(), Violation> {
         for index in 0..self.machines.len() {
             if !self.machines[index].is_running() {
-                self.starting.insert(index, self.now);
+                self.starting.entry(index).or_insert(self.now);
             }
         }
         let shards = self.shards();
@@ -541,7 +569,7 @@ impl World {
         let gaps = self.get(net, 0, "/api/v1/status/gaps")?;
         let millis =
             |value: &serde_json::Value| value.as_f64().map(|seconds| (seconds * 1000.0).round() as i64);
-        for index in 0..self.plan.scenario.targets {
+        for index in 0..self.plan.load.targets {
             let name = target_address(index).to_string();
             let samples: BTreeMap<i64, f64> = up["data"]["result"]
                 .as_array()
@@ -575,6 +603,12 @@ impl World {
     }
 
     fn report(&self) -> Report {
+        for machine in &self.machines {
+            let DiskLosses { lost, torn, names } = machine.losses();
+            sometimes::happened("a write was lost with the power", lost);
+            sometimes::happened("a write was torn", torn);
+            sometimes::happened("a name was lost with the power", names);
+        }
         let (points, deaths) = points::counts();
         let faults = match &self.chaos {
             Some(chaos) => chaos.injected.clone(),
@@ -587,6 +621,7 @@ impl World {
             net: self.wires.stats(),
             points,
             deaths,
+            sometimes: sometimes::counts(),
             terms: self.replicas.terms().values().sum(),
             hashes: self.replicas.compared,
             trace: trace::digest(),
@@ -594,6 +629,9 @@ impl World {
     }
 
     fn end(mut self) {
+        if let Some(mut stranger) = self.stranger.take() {
+            stranger.machine.die(Death::Killed);
+        }
         for machine in &mut self.machines {
             machine.die(Death::Killed);
         }

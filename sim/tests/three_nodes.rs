@@ -3,22 +3,26 @@
 use sim::{
     faults::Fault,
     point_names::POINTS,
-    scenario::{Plan, Scripted, find},
-    world,
+    scenario::{Load, Plan, Scripted, find},
+    world::{self, Report},
 };
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 fn plan(seed: u64, seconds: u64, script: Vec<Scripted>) -> Plan {
-    let scenario = find("calm").expect("there is a calm world");
-    Plan {
-        seed,
-        scenario,
-        chaos: Duration::from_secs(seconds),
-        without: Vec::new(),
-        script,
-        planted: String::new(),
-        print: false,
+    let calm = Plan::new(find("calm").expect("there is a calm world"), seed);
+    let load = Load { shards: 1, ..calm.load };
+    Plan { load, chaos: Duration::from_secs(seconds), script, ..calm }
+}
+
+fn lives(plan: &Plan) -> Report {
+    match world::run(plan) {
+        Ok(report) => report,
+        Err(broken) => panic!("{}; {}", broken.0, plan.line()),
     }
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 /// Forms, is written to and read, scrapes targets; a node loses power with what it had not synced, the others go on,
@@ -26,17 +30,34 @@ fn plan(seed: u64, seconds: u64, script: Vec<Scripted>) -> Plan {
 /// world judges all of it, slot by slot.
 #[test]
 fn a_node_that_loses_power_comes_back_and_nothing_is_lost() {
-    let seconds = Duration::from_secs;
     let power = Scripted { at: seconds(5), fault: Fault::Power, machine: 1, lasts: seconds(6) };
-    let report = match world::run(&plan(3, 20, vec![power])) {
-        Ok(report) => report,
-        Err(broken) => panic!("{}", broken.0),
-    };
+    let report = lives(&plan(3, 20, vec![power]));
     assert_eq!(report.faults.get("power"), Some(&1));
     assert!(report.work.acknowledged > 100, "{report:?}");
     assert!(report.work.answers > 5, "{report:?}");
     assert!(report.work.scrapes > 20, "{report:?}");
     assert!(report.hashes > 100, "replicas were compared: {report:?}");
+}
+
+/// A virtual machine's snapshot is restored: the node comes back without entries that it had acknowledged, and may
+/// have forgotten its vote. Its leader knows better; the node fences itself, and an operator replaces it.
+#[test]
+fn a_node_with_an_old_disk_fences_itself_and_is_replaced() {
+    let image = Scripted { at: seconds(5), fault: Fault::OldImage, machine: 1, lasts: Duration::ZERO };
+    let report = lives(&plan(3, 25, vec![image]));
+    assert!(report.sometimes.contains_key("a node whose log went backwards fenced itself"), "{report:?}");
+    assert!(report.sometimes.contains_key("a node was replaced"), "{report:?}");
+}
+
+/// Nodes of another cluster, and a second node under a name that is taken, are turned away and change nothing.
+#[test]
+fn strangers_are_turned_away() {
+    let stranger =
+        |at| Scripted { at: seconds(at), fault: Fault::Stranger, machine: 2, lasts: Duration::ZERO };
+    let report =
+        lives(&plan(4, 40, vec![stranger(2), stranger(10), stranger(18), stranger(26), stranger(34)]));
+    assert!(report.sometimes.contains_key("a stranger was turned away"), "{report:?}");
+    assert!(!report.sometimes.contains_key("a node was replaced"), "{report:?}");
 }
 
 fn points_in(dir: &Path, found: &mut BTreeSet<String>) {

@@ -7,7 +7,7 @@ use crate::{
     invariants::answers,
     ledger::{Ledger, Shown},
     net::SimNet,
-    trace,
+    sometimes, trace,
 };
 use std::{
     collections::BTreeMap,
@@ -60,7 +60,11 @@ pub async fn read(
     let by = if metric == "sim_written" { "s" } else { "instance" };
     let shown = match answer {
         Ok(answer) if answer.status == 200 => samples(&answer.body, by),
-        _ => {
+        other => {
+            let text =
+                other.map_or(String::new(), |answer| String::from_utf8_lossy(&answer.body).into_owned());
+            let partly = text.contains("no leader of shard");
+            sometimes::happened("a shard had no leader in time for a query", partly.into());
             ledger().work.unanswered += 1;
             return false;
         }

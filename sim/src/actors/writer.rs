@@ -2,7 +2,7 @@
 //! up. What is not acknowledged may be there or not, for ever.
 
 use super::http::ask;
-use crate::{dice::Dice, entropy::EPOCH_MS, ledger::Ledger, net::SimNet, trace};
+use crate::{dice::Dice, entropy::EPOCH_MS, ledger::Ledger, net::SimNet, sometimes, trace};
 use prost::Message;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +46,8 @@ pub struct Task {
     pub writer: usize,
     /// Series of each batch.
     pub series: usize,
+    /// Length of a label of one series more in each batch, which is never judged: so that logs fill up.
+    pub ballast: usize,
     /// Time between batches, at least.
     pub interval: Duration,
     /// Web addresses of the nodes.
@@ -58,7 +60,7 @@ pub fn series_name(writer: usize, series: usize) -> String {
     format!("w{writer}-{series}")
 }
 
-fn encode(batch: &[(String, i64, f64)], writer: usize) -> Vec<u8> {
+fn encode(batch: &[(String, i64, f64)], writer: usize, ballast: Option<String>) -> Vec<u8> {
     let label = |name: &str, value: String| proto::Label { name: name.to_owned(), value };
     let timeseries = batch.iter().map(|(name, timestamp, value)| proto::TimeSeries {
         labels: vec![
@@ -69,7 +71,11 @@ fn encode(batch: &[(String, i64, f64)], writer: usize) -> Vec<u8> {
         ],
         samples: vec![proto::Sample { value: *value, timestamp: *timestamp }],
     });
-    let request = proto::WriteRequest { timeseries: timeseries.collect() };
+    let heavy = ballast.map(|pad| proto::TimeSeries {
+        labels: vec![label("__name__", "sim_ballast".to_owned()), label("pad", pad)],
+        samples: vec![proto::Sample { value: 1.0, timestamp: batch.first().map_or(0, |(_, at, _)| *at) }],
+    });
+    let request = proto::WriteRequest { timeseries: timeseries.chain(heavy).collect() };
     let compressed = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec());
     compressed.expect("a request is far below snappy's limit")
 }
@@ -92,10 +98,13 @@ pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task
         for (name, timestamp, value) in &batch {
             ledger().written.entry(name.clone()).or_default().offered.insert(*timestamp, *value);
         }
-        let body = encode(&batch, task.writer);
+        let text = format!("{:016x}", dice.next());
+        let ballast = (task.ballast > 0).then(|| text.repeat(task.ballast / text.len()));
+        let body = encode(&batch, task.writer, ballast);
         for _attempt in 0..8 {
             let node = dice.pick(&task.nodes);
-            let answer = ask(&net, node, head, &body, Duration::from_secs(3)).await;
+            let patience = Duration::from_secs(if task.ballast > 0 { 8 } else { 3 });
+            let answer = ask(&net, node, head, &body, patience).await;
             let status = answer.as_ref().map_or(0, |answer| answer.status);
             if status / 100 == 2 {
                 let mut ledger = ledger();
@@ -106,6 +115,8 @@ pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task
                 break;
             }
             ledger().work.unacknowledged += 1;
+            let crowded = task.ballast > 0 && status == 503;
+            sometimes::happened("a write was refused under overload", crowded.into());
             if status / 100 == 4 {
                 let text = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
                 trace::say(&format!(

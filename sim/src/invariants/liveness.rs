@@ -8,9 +8,22 @@ use node::GroupRole;
 /// Entries that a replica may be behind in a world that goes on.
 const BACKLOG_MAX: u64 = 64;
 
+/// The same where a disk may be lost: what one replica still lacks is on the two others only.
+const BACKLOG_MAX_STRICT: u64 = 4;
+
 /// Why the world is not whole; `None` if it is.
 #[must_use]
 pub fn not_whole(machines: &[Machine], shards: usize) -> Option<String> {
+    not_whole_by(machines, shards, BACKLOG_MAX)
+}
+
+/// Why a disk may not be lost; `None` if it may.
+#[must_use]
+pub fn not_threefold(machines: &[Machine], shards: usize) -> Option<String> {
+    not_whole_by(machines, shards, BACKLOG_MAX_STRICT)
+}
+
+fn not_whole_by(machines: &[Machine], shards: usize, backlog_max: u64) -> Option<String> {
     let mut all = Vec::new();
     for machine in machines {
         let name = machine.name;
@@ -54,7 +67,7 @@ pub fn not_whole(machines: &[Machine], shards: usize) -> Option<String> {
         }
         let index = |report: &node::ShardReport| report.applied.map_or(LogIndex(0), |id| id.index).0;
         let most = replicas.iter().map(|(_, report)| index(report)).max().unwrap_or(0);
-        if let Some((name, report)) = replicas.iter().find(|(_, report)| index(report) + BACKLOG_MAX < most) {
+        if let Some((name, report)) = replicas.iter().find(|(_, report)| index(report) + backlog_max < most) {
             return Some(format!("shard {shard} at {name} is at {} of {most}", index(report)));
         }
     }

@@ -14,6 +14,8 @@ use xxhash_rust::xxh3::Xxh3;
 const WINDOW: usize = 256 << 10;
 /// Datagrams that wait at a socket.
 const DATAGRAMS_MAX: usize = 1024;
+/// How late a late datagram is, at most, in milliseconds.
+const LATE_MS_MAX: u64 = 1500;
 /// The shortest delay: one step.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -30,11 +32,23 @@ pub struct LinkState {
     pub loss_percent: u64,
     /// Of a hundred datagrams so many come twice.
     pub double_percent: u64,
+    /// Of a hundred datagrams so many come late, so that others overtake them.
+    pub late_percent: u64,
+    /// What of streams passes in a millisecond; 0 for as much as is sent.
+    pub bytes_per_ms: u64,
 }
 
 impl Default for LinkState {
     fn default() -> Self {
-        LinkState { cut: false, delay_min: STEP, delay_max: 2 * STEP, loss_percent: 0, double_percent: 0 }
+        LinkState {
+            cut: false,
+            delay_min: STEP,
+            delay_max: 2 * STEP,
+            loss_percent: 0,
+            double_percent: 0,
+            late_percent: 0,
+            bytes_per_ms: 0,
+        }
     }
 }
 
@@ -136,6 +150,8 @@ pub(super) struct State {
     agenda: BTreeMap<(Duration, u64), Event>,
     held: BTreeMap<(IpAddr, IpAddr), Vec<Event>>,
     links: BTreeMap<(IpAddr, IpAddr), LinkState>,
+    /// When a narrow link has passed what was sent over it.
+    busy: BTreeMap<(IpAddr, IpAddr), Duration>,
     hosts: BTreeMap<IpAddr, Host>,
     pub(super) conns: BTreeMap<u64, Conn>,
     pub(super) listeners: BTreeMap<SocketAddr, Listening>,
@@ -154,6 +170,7 @@ impl State {
             agenda: BTreeMap::new(),
             held: BTreeMap::new(),
             links: BTreeMap::new(),
+            busy: BTreeMap::new(),
             hosts: BTreeMap::new(),
             conns: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -237,6 +254,16 @@ impl State {
         }
         let range = link.delay_max.saturating_sub(link.delay_min).as_millis() as u64;
         let mut at = self.now + link.delay_min.max(STEP) + Duration::from_millis(self.dice.below(range + 1));
+        if let Event::Data { bytes, .. } = &event
+            && let Some(takes) = (bytes.len() as u64).checked_div(link.bytes_per_ms)
+        {
+            let busy = self.busy.entry((from, to)).or_default();
+            *busy = (*busy).max(self.now) + Duration::from_millis(takes);
+            at = at.max(*busy + link.delay_min);
+        }
+        if matches!(event, Event::Datagram { .. }) && self.dice.chance(link.late_percent) {
+            at += Duration::from_millis(self.dice.below(LATE_MS_MAX));
+        }
         let side = match &event {
             Event::Syn(_) => Some(1),
             Event::Accepted(_) | Event::Refused(_) => Some(0),

@@ -98,7 +98,6 @@ impl State {
             Err(cause) => return Ok(DataResponse::Refused(Refusal::Malformed(cause.to_string()))),
         };
         if let Err(refusal) = fence(head.term, term) {
-            model::point!("shard.refused.term");
             self.counters.refusals += 1;
             return Ok(DataResponse::Refused(refusal));
         }

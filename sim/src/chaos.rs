@@ -1,0 +1,203 @@
+//! When what goes wrong, by chance: each seed enables some kinds and none of the others.
+//!
+//! ```text
+//!  dice ──▶ next fault ──(needs calm? wait)──▶ inject ──▶ undo at its time
+//! ```
+//!
+//! Each fault draws from dice of its own, by its number: one that is left out changes nothing of the others.
+
+use crate::{
+    dice::Dice,
+    faults::Fault,
+    inject::{Scene, Undo},
+    machine::Machine,
+    net::Wires,
+    points,
+    scenario::{Plan, Scripted},
+    trace,
+};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+/// Between two looks whether the world is calm.
+const CALM_LOOK_MS: u128 = 100;
+/// How long a fault waits for a calm world before it is given up.
+const CALM_PATIENCE: Duration = Duration::from_secs(25);
+
+/// What the world has to do for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Start a machine.
+    Start(usize),
+    /// Put an empty disk into a machine and start it.
+    Wipe(usize),
+    /// Offer a configuration through this machine.
+    Configure(usize),
+    /// Let a stranger in: of another cluster, or under the name of this machine.
+    Stranger(Option<usize>),
+    /// The stranger leaves.
+    StrangerLeaves,
+    /// Many writers and readers begin, or stop.
+    Load(bool),
+}
+
+/// Injects faults and ends them.
+#[derive(Debug)]
+pub struct Chaos {
+    seed: u64,
+    dice: Dice,
+    enabled: Vec<Fault>,
+    without: Vec<Fault>,
+    skip: Vec<u64>,
+    pause: (u64, u64),
+    next: Duration,
+    /// A fault that waits for a calm world, with its number and until when.
+    waiting: Option<(u64, Fault, Duration)>,
+    undo: BTreeMap<(Duration, u64), Undo>,
+    undos: u64,
+    chosen: u64,
+    /// Faults injected, per kind.
+    pub injected: BTreeMap<&'static str, u64>,
+    script: Vec<Scripted>,
+}
+
+impl Chaos {
+    /// The faults of a plan, first at `begin`.
+    #[must_use]
+    pub fn new(plan: &Plan, begin: Duration) -> Chaos {
+        let script =
+            plan.script.iter().map(|scripted| Scripted { at: begin + scripted.at, ..*scripted }).collect();
+        let dice = Dice::new(plan.seed, "chaos");
+        let pause = *dice.pick(&[(500, 3000), (1000, 8000), (3000, 15_000)]);
+        Chaos {
+            seed: plan.seed,
+            dice,
+            enabled: plan.faults(),
+            without: plan.without.clone(),
+            skip: plan.skip.clone(),
+            pause,
+            next: begin,
+            waiting: None,
+            undo: BTreeMap::new(),
+            undos: 0,
+            chosen: 0,
+            injected: BTreeMap::new(),
+            script,
+        }
+    }
+
+    pub(crate) fn flap_pause(&self) -> Duration {
+        Dice::new(self.seed, &format!("flap {}", self.undos)).millis(50, 3000)
+    }
+
+    pub(crate) fn later(&mut self, at: Duration, undo: Undo) {
+        self.undos += 1;
+        self.undo.insert((at, self.undos), undo);
+    }
+
+    /// What is due now.
+    pub fn step(&mut self, scene: &mut Scene<'_>) -> Vec<Wanted> {
+        let mut wanted = self.end(scene, false);
+        self.choose(scene, &mut wanted);
+        let now = scene.now;
+        let due: Vec<Scripted> = self.script.extract_if(.., |scripted| scripted.at <= now).collect();
+        for scripted in due {
+            self.chosen += 1;
+            let chosen = Some((scripted.machine, scripted.lasts));
+            self.begin(self.chosen, scripted.fault, chosen, scene, &mut wanted);
+        }
+        wanted
+    }
+
+    fn choose(&mut self, scene: &mut Scene<'_>, wanted: &mut Vec<Wanted>) {
+        let now = scene.now;
+        let one_disk_less = scene.machines.iter().any(|machine| machine.hurt.is_some());
+        if one_disk_less {
+            return;
+        }
+        if let Some((number, fault, until)) = self.waiting {
+            let calm = || self.undo.is_empty() && (scene.whole)(scene.machines);
+            if now.as_millis().is_multiple_of(CALM_LOOK_MS) && calm() {
+                self.waiting = None;
+                self.begin(number, fault, None, scene, wanted);
+            } else if now >= until {
+                self.waiting = None;
+            }
+            return;
+        }
+        if now < self.next || self.enabled.is_empty() {
+            return;
+        }
+        let fault = *self.dice.pick(&self.enabled);
+        self.next = now + self.dice.millis(self.pause.0, self.pause.1);
+        self.chosen += 1;
+        if self.without.contains(&fault) || self.skip.contains(&self.chosen) {
+            return;
+        }
+        if fault.needs_calm() {
+            self.waiting = Some((self.chosen, fault, now + CALM_PATIENCE));
+        } else {
+            self.begin(self.chosen, fault, None, scene, wanted);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        number: u64,
+        fault: Fault,
+        chosen: Option<(usize, Duration)>,
+        scene: &mut Scene<'_>,
+        wanted: &mut Vec<Wanted>,
+    ) {
+        let dice = Dice::new(self.seed, &format!("fault {number}"));
+        if let Some(note) = self.inject(fault, chosen, &dice, scene, wanted) {
+            trace::say(&format!("FAULT {number} {}: {note}", fault.name()));
+            *self.injected.entry(fault.name()).or_default() += 1;
+        }
+    }
+
+    /// Ends all faults, whether they are over or not.
+    pub fn end_all(&mut self, scene: &mut Scene<'_>) -> Vec<Wanted> {
+        self.enabled.clear();
+        self.waiting = None;
+        let wanted = self.end(scene, true);
+        scene.wires.heal();
+        points::arm(None);
+        for machine in scene.machines.iter_mut() {
+            machine.mend_disk();
+            machine.frozen_until = None;
+            machine.wall.offset_ms.store(0, Ordering::Relaxed);
+            machine.wall.drift_ppm.store(0, Ordering::Relaxed);
+        }
+        wanted
+    }
+
+    fn end(&mut self, scene: &mut Scene<'_>, all: bool) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        while let Some(entry) = self.undo.first_entry()
+            && (all || entry.key().0 <= scene.now)
+        {
+            let undo = entry.remove();
+            self.undo(undo, all, scene, &mut wanted);
+        }
+        wanted
+    }
+}
+
+/// Machines and wires, for faults that begin and end.
+impl std::fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scene").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// At `now`; `whole` says whether the cluster may lose a disk.
+    pub fn new(
+        now: Duration,
+        machines: &'a mut [Machine],
+        wires: &'a Wires,
+        whole: &'a dyn Fn(&[Machine]) -> bool,
+    ) -> Scene<'a> {
+        Scene { now, machines, wires, whole }
+    }
+}
