@@ -168,16 +168,8 @@ impl Duties {
         let mut under_way = false;
         loop {
             let now = ports.clock.monotonic();
-            while !under_way {
-                let ready = missed.take_ready(batch.rows());
-                if ready.is_empty() {
-                    break;
-                }
-                let left = self.record_missed(ready).await;
-                if !left.is_empty() {
-                    missed.extend(left);
-                    break;
-                }
+            if !under_way {
+                self.record_ready(&mut missed, &batch).await;
             }
             if !under_way && batch.due(age).is_some_and(|due| due <= now || drained) {
                 under_way = self.propose(&mut batch, &mut missed, &targets, &mut encoder, &settle);
@@ -388,6 +380,20 @@ impl Duties {
         }
         batch.put_back(now.saturating_sub(BATCH_AGE_MAX), again.into_iter());
         shed(batch, missed, targets);
+    }
+
+    /// Records what may be recorded, until nothing is left that may or something is refused.
+    async fn record_ready(&self, missed: &mut Missed, batch: &Batch) {
+        loop {
+            let ready = missed.take_ready(batch.rows());
+            if ready.is_empty() {
+                return;
+            }
+            let left = self.record_missed(ready).await;
+            if !left.is_empty() {
+                return missed.extend(left);
+            }
+        }
     }
 
     /// Records missed slots; yields those of which no record is certain. A leader may be refused for a moment and
