@@ -9,7 +9,7 @@ use std::{
 };
 
 /// `$VESTAL_CACHE`, as `scripts/env` finds it.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default());
     let user = || env::var_os("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
     env::var_os("VESTAL_CACHE").map_or_else(|| user().join("vestal"), PathBuf::from)
