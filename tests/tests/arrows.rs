@@ -11,7 +11,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rules", &["model", "promql"]),
     ("api", &["model", "promql"]),
     ("node", &["model", "promql", "scrape", "storage", "raft", "rules", "api"]),
-    ("sim", &["model", "storage", "node"]),
+    ("screenplay", &[]),
+    ("sim", &["model", "storage", "node", "screenplay"]),
+    ("tests", &["screenplay"]),
 ];
 
 #[test]
