@@ -8,8 +8,10 @@
 
 use crate::program::run;
 use std::{
-    fs::File,
+    fs::{self, File},
+    net::IpAddr,
     os::fd::AsRawFd,
+    path::Path,
     process::{Command, id},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -39,6 +41,7 @@ impl Hosts {
         if !found {
             return Err("`ip` is missing (iproute2)".to_owned());
         }
+        forget_interrupted();
         let hosts = Hosts { prefix: format!("vt{}x{}", id(), NEXT.fetch_add(1, Ordering::Relaxed)), count };
         let switch = hosts.switch();
         ip(&format!("netns add {switch}"))?;
@@ -73,6 +76,12 @@ impl Hosts {
         format!("10.87.0.{i}")
     }
 
+    /// The clients' address.
+    #[must_use]
+    pub fn client_address(&self) -> IpAddr {
+        IpAddr::from([10, 87, 0, 254])
+    }
+
     /// A command that runs on host `i`. It replaces itself by the program, so its pid is the program's.
     #[must_use]
     pub fn command(&self, i: usize) -> Command {
@@ -97,6 +106,21 @@ impl Hosts {
         ip(&format!("-n {} link set p{i} master br0", self.switch())).expect("a port is put on the bridge");
     }
 
+    /// Whether what host `from` sends to host `to` arrives. Nobody is told: frames go to a station that is not there.
+    /// Clients still reach both.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn set_heard(&self, from: usize, to: usize, heard: bool) {
+        let (host, to) = (self.host(from), self.address(to));
+        let change = if heard {
+            format!("-n {host} neigh del {to} dev eth0")
+        } else {
+            format!("-n {host} neigh replace {to} lladdr 02:00:00:00:00:00 dev eth0 nud permanent")
+        };
+        ip(&change).expect("a host's table of neighbours is changed");
+    }
+
     /// Does something on host `i`: sockets that it opens, and threads that it starts, live there.
     ///
     /// # Panics
@@ -111,6 +135,18 @@ impl Hosts {
     /// If the namespace cannot be entered, or the work panics.
     pub fn as_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         enter(&self.switch(), work)
+    }
+}
+
+/// Removes the namespaces of runs that were interrupted: their names say whose they were.
+fn forget_interrupted() {
+    for entry in fs::read_dir("/var/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("vt").and_then(|rest| rest.split('x').next());
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _another_run_may_have = ip(&format!("netns del {name}"));
+        }
     }
 }
 

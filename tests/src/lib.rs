@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod hosts;
 mod meter;
+mod play;
 mod program;
 mod shim;
 mod targets;
@@ -21,11 +22,12 @@ pub use client::{Answer, Client, DATA_TIMEOUT};
 pub use cluster::{Cluster, ClusterOptions, vestal_binary};
 pub use hosts::Hosts;
 pub use meter::{cpu_seconds, disk_bytes, resident_bytes, written_bytes};
+pub use play::{NotPlayed, Played, play};
 pub use program::{NodeExporter, Program, Ran, debian, free_port, run};
 pub use shim::Shim;
 pub use targets::Targets;
 pub use turn::{is_soak, my_turn, skipped};
-pub use wait::{now_ms, wait_until};
+pub use wait::{now_ms, wait_until, within};
 pub use watch::{FreshnessWatch, Watched};
 pub use writer::{
     Batch, Ledger, LedgerCheck, WRITE_HEADERS, WriteHistogram, WriteMixedSeries, WriteSeries, WriteSpan,

@@ -50,7 +50,20 @@ impl Program {
     /// If it cannot be started.
     #[must_use]
     pub fn start(command: &mut Command, log: &Path) -> Program {
-        let out = File::create(log).expect("a log file");
+        Program::spawn(command, log, File::create(log).expect("a log file"))
+    }
+
+    /// Starts a command whose output is added to `log`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_again(command: &mut Command, log: &Path) -> Program {
+        let out = File::options().create(true).append(true).open(log);
+        Program::spawn(command, log, out.expect("a log file"))
+    }
+
+    fn spawn(command: &mut Command, log: &Path, out: File) -> Program {
         let err = out.try_clone().expect("a second handle");
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
         Program { child: child.expect("the program starts"), log: log.to_owned() }
@@ -79,16 +92,21 @@ impl Program {
         self.child.try_wait().expect("a child can be waited for").map(|status| status.code().unwrap_or(-1))
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: `kill` takes two numbers; the process was started here and has not been reaped.
+        #[expect(unsafe_code, reason = "the standard library cannot send signals")]
+        unsafe {
+            libc::kill(self.pid(), signal);
+        }
+    }
+
     /// Asks it to stop and waits for its end.
     ///
     /// # Panics
     /// If the system does not know the process any more.
     pub fn terminate(&mut self) {
-        // SAFETY: `kill` takes two numbers; the process was started here and has not been reaped.
-        #[expect(unsafe_code, reason = "the standard library cannot send SIGTERM")]
-        unsafe {
-            libc::kill(self.pid(), libc::SIGTERM);
-        }
+        self.signal(libc::SIGTERM);
         self.child.wait().expect("a child can be waited for");
     }
 

@@ -3,7 +3,8 @@
 use crate::now_ms;
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,28 +12,38 @@ use std::{
     thread,
 };
 
-/// Targets on loopback, each with its own port; they serve a counter, a gauge and the number of scrapes so far.
+/// Targets, each with its own port; they serve a counter, a gauge and the number of scrapes so far.
 #[derive(Debug)]
 pub struct Targets {
-    ports: Vec<u16>,
+    listeners: Vec<TcpListener>,
     addresses: Vec<String>,
     scrapes: Arc<Vec<Mutex<Vec<i64>>>>,
     stopped: Arc<AtomicBool>,
 }
 
 impl Targets {
-    /// Starts `count` targets.
+    /// Starts `count` targets on loopback.
     ///
     /// # Panics
     /// If there is no port for one.
     #[must_use]
     pub fn start(count: usize) -> Targets {
+        Targets::start_at(Ipv4Addr::LOCALHOST.into(), count)
+    }
+
+    /// Starts `count` targets at one of this host's addresses.
+    ///
+    /// # Panics
+    /// If there is no port for one.
+    #[must_use]
+    pub fn start_at(ip: IpAddr, count: usize) -> Targets {
         let scrapes: Arc<Vec<_>> = Arc::new((0..count).map(|_| Mutex::new(Vec::new())).collect());
         let stopped = Arc::new(AtomicBool::new(false));
-        let mut ports = Vec::new();
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for i in 0..count {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            ports.push(listener.local_addr().expect("a bound socket has an address").port());
+            let listener = TcpListener::bind((ip, 0)).expect("a free port");
+            addresses.push(listener.local_addr().expect("a bound socket has an address").to_string());
+            listeners.push(listener.try_clone().expect("a second handle"));
             let (scrapes, stopped) = (scrapes.clone(), stopped.clone());
             thread::spawn(move || {
                 for stream in listener.incoming() {
@@ -46,18 +57,17 @@ impl Targets {
                 }
             });
         }
-        let addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        Targets { ports, addresses, scrapes, stopped }
+        Targets { listeners, addresses, scrapes, stopped }
     }
 
-    /// `127.0.0.1:PORT` of each, as a YAML list.
+    /// `IP:PORT` of each, as a YAML list.
     #[must_use]
     pub fn yaml_list(&self) -> String {
         let addresses: Vec<_> = self.addresses.iter().map(|address| format!("'{address}'")).collect();
         format!("[{}]", addresses.join(", "))
     }
 
-    /// `127.0.0.1:PORT` of each.
+    /// `IP:PORT` of each.
     #[must_use]
     pub fn addresses(&self) -> &[String] {
         &self.addresses
@@ -75,21 +85,26 @@ impl Targets {
     /// Number of targets.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ports.len()
+        self.addresses.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ports.is_empty()
+        self.addresses.is_empty()
     }
 }
 
 impl Drop for Targets {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
-        for port in &self.ports {
-            let _wakes_the_listener = TcpStream::connect(("127.0.0.1", *port));
+        for listener in &self.listeners {
+            // SAFETY: `shutdown` takes a descriptor that is open and a flag. It ends `accept` in whatever network
+            // namespace the listener lives, where a connection from here may not get.
+            #[expect(unsafe_code, reason = "the standard library cannot shut a listener down")]
+            unsafe {
+                libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR);
+            }
         }
     }
 }

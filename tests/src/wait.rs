@@ -9,14 +9,28 @@ use std::{
 ///
 /// # Panics
 /// If it does not within `patience`; the message names `what` and the last thing that `condition` said.
-pub fn wait_until<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_until<T>(what: &str, patience: Duration, condition: impl FnMut() -> Result<T, String>) -> T {
+    within(what, patience, condition).unwrap_or_else(|late| panic!("{late}"))
+}
+
+/// Calls `condition` until it yields a value.
+///
+/// # Errors
+/// If it does not within `patience`; the text names `what` and the last thing that `condition` said.
+pub fn within<T>(
+    what: &str,
+    patience: Duration,
+    mut condition: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
     let deadline = Instant::now() + patience;
     loop {
         match condition() {
-            Ok(value) => return value,
-            Err(said) => assert!(Instant::now() < deadline, "{what}: not within {patience:?}; last: {said}"),
+            Ok(value) => return Ok(value),
+            Err(said) if Instant::now() >= deadline => {
+                return Err(format!("{what}: not within {patience:?}; last: {said}"));
+            }
+            Err(_) => sleep(Duration::from_millis(50)),
         }
-        sleep(Duration::from_millis(50));
     }
 }
 

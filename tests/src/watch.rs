@@ -1,6 +1,6 @@
 //! Watching what a node answers while something is done to the cluster.
 
-use crate::{Client, Ledger};
+use crate::{Client, Ledger, now_ms};
 use std::{
     sync::{
         Arc, Mutex,
@@ -44,7 +44,8 @@ impl FreshnessWatch {
             let mut watched = Watched::default();
             while !stopped.load(Ordering::Relaxed) {
                 let newest = ledger.lock().expect("no writer panics").newest(0);
-                match (newest, node.query(&query, None)) {
+                // At our time: the node's own may be a day off.
+                match (newest, node.query(&query, Some(now_ms() as f64 / 1000.0))) {
                     (None, _) => {}
                     (Some(_), Err(_)) => watched.refused += 1,
                     (Some(newest), Ok(found)) => {
