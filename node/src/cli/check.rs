@@ -5,7 +5,12 @@ use anyhow::Context;
 use clap::Args;
 use model::{Fs, StateMachine};
 use raft::meta::Meta;
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 use storage::{
     kv::{RocksEngine, RocksOptions},
     log,
@@ -20,6 +25,7 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let dir = &args.dir;
     anyhow::ensure!(dir.join("log").is_dir(), "{}: not a data directory: it has no log", dir.display());
+    let _held_until_the_end = lock(dir)?;
     let fs: Arc<dyn Fs> = Arc::new(SystemFs);
     let mut damaged = false;
 
@@ -78,6 +84,15 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(u8::from(damaged)))
+}
+
+/// Keeps nodes away from the directory: what one writes meanwhile would look like damage.
+fn lock(dir: &Path) -> anyhow::Result<Option<File>> {
+    let Ok(file) = File::open(dir.join("lock")) else { return Ok(None) }; // no node has ever been here
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => anyhow::bail!("{}: a node runs on it; stop it first", dir.display()),
+        _ => Ok(Some(file)),
+    }
 }
 
 fn verdict(healthy: bool) -> &'static str {

@@ -81,6 +81,9 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         }
         ConfigCommand::Apply { file, url } => {
             let text = read(file)?;
+            // What this file says wrong is told by its own name. The nodes check again, and whether they accept what
+            // is not supported is their affair.
+            config::parse(&file.display().to_string(), &text, Unsupported::Ignore)?;
             let url = address(url, "/api/v1/status/config");
             let (status, body) = http::request(Method::POST, &url, "application/yaml", text)?;
             let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();

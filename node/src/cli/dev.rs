@@ -9,6 +9,7 @@ use clap::Args;
 use std::{
     fmt::Write as _,
     fs,
+    io::{self, Write as _},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus, Stdio},
@@ -91,7 +92,11 @@ async fn cluster(args: DevArgs) -> anyhow::Result<ExitCode> {
     let mut children = JoinSet::new();
     for (node, port) in nodes.iter().zip(args.web_base_port..) {
         let child = start(node)?;
-        println!("{}: http://127.0.0.1:{port}  (log: {})", node.name, node.dir.join("vestal.log").display());
+        say(&format!(
+            "{}: http://127.0.0.1:{port}  (log: {})",
+            node.name,
+            node.dir.join("vestal.log").display()
+        ));
         children.spawn(wait(node.name.clone(), child));
     }
     loop {
@@ -101,12 +106,17 @@ async fn cluster(args: DevArgs) -> anyhow::Result<ExitCode> {
             Some(ended) = children.join_next() => report(ended),
         }
     }
-    println!("stopping");
+    say("stopping");
     stop(&nodes).await;
     while let Some(ended) = children.join_next().await {
         report(ended);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line. The nodes must not be left alone because nobody listens, as in `vestal dev | head`.
+fn say(line: &str) {
+    let _nobody_listens = writeln!(io::stdout(), "{line}");
 }
 
 /// Folders, ports and start scripts.
@@ -186,9 +196,9 @@ async fn wait(name: String, mut child: Child) -> (String, std::io::Result<ExitSt
 
 fn report(ended: Result<(String, std::io::Result<ExitStatus>), tokio::task::JoinError>) {
     match ended {
-        Ok((name, Ok(status))) => println!("{name}: ended ({status})"),
-        Ok((name, Err(error))) => println!("{name}: lost sight of it: {error}"),
-        Err(error) => println!("lost sight of a node: {error}"),
+        Ok((name, Ok(status))) => say(&format!("{name}: ended ({status})")),
+        Ok((name, Err(error))) => say(&format!("{name}: lost sight of it: {error}")),
+        Err(error) => say(&format!("lost sight of a node: {error}")),
     }
 }
 

@@ -8,6 +8,7 @@ mod http;
 pub(crate) mod serve;
 mod status;
 
+use crate::config::ConfigError;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -36,10 +37,22 @@ enum Command {
     Check(check::CheckArgs),
 }
 
+/// Lets this process end quietly when nobody reads its output any more, as in `vestal config show | head`.
+fn end_with_the_reader() {
+    // SAFETY: sets the disposition of one signal to its default, before there are other threads.
+    #[expect(unsafe_code, reason = "Rust ignores SIGPIPE before main, and panics at the next line printed")]
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
+    if matches!(command, Command::Status(_) | Command::Config(_) | Command::Check(_)) {
+        end_with_the_reader();
+    }
     let result = match command {
         Command::Serve(args) => serve::run(*args),
         Command::Dev(args) => dev::run(args),
@@ -48,7 +61,11 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("vestal: {error:#}");
+        // What is wrong with a configuration begins with its file and line, for editors.
+        match error.downcast_ref::<ConfigError>() {
+            Some(wrong) => eprintln!("{wrong}"),
+            None => eprintln!("vestal: {error:#}"),
+        }
         ExitCode::from(EXIT_USAGE)
     })
 }

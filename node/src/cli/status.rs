@@ -35,10 +35,19 @@ pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit_status(&status)))
 }
 
-/// 0: one more node may be lost. 1: not. 3: some shard has no leader.
+/// Whether a shard cannot have a leader: too few of its voters can be reached. Without one for a moment, between two
+/// leaders, it has a quorum all the same.
+fn has_no_quorum(shard: &Value) -> bool {
+    let voters = list(&shard["replicas"]).iter().filter(|replica| replica["role"] != "learner");
+    let (reached, all) = voters.fold((0, 0), |(reached, all), voter| {
+        (reached + usize::from(!voter["appliedIndex"].is_null()), all + 1)
+    });
+    shard["leader"].is_null() && reached * 2 <= all
+}
+
+/// 0: one more node may be lost. 1: not. 3: some shard has no quorum.
 fn exit_status(status: &Value) -> u8 {
-    let leaderless = |shard: &Value| shard["leader"].is_null();
-    if list(&status["shards"]).iter().any(leaderless) || list(&status["shards"]).is_empty() {
+    if list(&status["shards"]).iter().any(has_no_quorum) || list(&status["shards"]).is_empty() {
         EXIT_NO_QUORUM
     } else if status["mayLoseAnotherNode"] == Value::Bool(true) {
         0
@@ -103,10 +112,22 @@ fn table(status: &Value) -> String {
             lag.collect::<Vec<_>>().join(", "),
         ));
     }
+    let config = &status["config"];
+    for (what, names) in [
+        ("configuration files that differ from what is in force, on", &config["nodesWithOtherFiles"]),
+        (
+            "keys of the configuration that are ignored, because they are not supported yet",
+            &config["ignored"],
+        ),
+    ] {
+        if !list(names).is_empty() {
+            line(format!("\n{what}: {}", list(names).iter().map(text).collect::<Vec<_>>().join(", ")));
+        }
+    }
     let verdict = match exit_status(status) {
         0 => "May I lose another node now? Yes.".to_owned(),
         EXIT_NO_QUORUM => {
-            format!("May I lose another node now? No: there is no quorum. {}", text(&status["why"]))
+            format!("May I lose another node now? No: there is no quorum. {}.", text(&status["why"]))
         }
         _ => format!("May I lose another node now? No: {}.", text(&status["why"])),
     };
@@ -133,6 +154,23 @@ mod tests {
         assert_eq!(exit_status(&status(json!("a"), true)), 0);
         assert_eq!(exit_status(&status(json!("a"), false)), EXIT_MAY_NOT_LOSE);
         assert_eq!(exit_status(&status(Value::Null, false)), EXIT_NO_QUORUM);
+    }
+
+    #[test]
+    fn a_shard_between_two_leaders_has_a_quorum() {
+        let mut electing = status(Value::Null, false);
+        electing["shards"][0]["replicas"][1]["appliedIndex"] = json!(9);
+        assert_eq!(exit_status(&electing), EXIT_MAY_NOT_LOSE);
+    }
+
+    #[test]
+    fn the_table_names_the_nodes_whose_files_differ_and_the_keys_that_are_ignored() {
+        let mut differing = status(json!("a"), true);
+        assert!(!table(&differing).contains("files that differ"));
+        differing["config"]["nodesWithOtherFiles"] = json!(["a", "b"]);
+        differing["config"]["ignored"] = json!(["rule_files"]);
+        let table = table(&differing);
+        assert!(table.contains("in force, on: a, b\n") && table.contains("yet: rule_files\n"), "{table}");
     }
 
     #[test]

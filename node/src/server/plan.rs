@@ -73,6 +73,9 @@ impl TargetPlan {
                 plan.by_shard.entry(target.source.shard(shards)).or_default().push(target);
             }
         }
+        if !config.ignored.is_empty() {
+            tracing::warn!(keys = %config.ignored.join(", "), "ignored, because they are not supported yet");
+        }
         plan.config = Some(config);
         plan
     }

@@ -21,3 +21,4 @@ mod quorum;
 mod replacement;
 mod scraping;
 mod sources;
+mod tools;
