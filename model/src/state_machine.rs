@@ -162,6 +162,7 @@ pub trait SnapshotSink: Send {
     /// Switches the state machine over, durably and at once. Short: everything long is done before.
     ///
     /// # Errors
-    /// If not everything was checked, or the disk fails; the old state is then in force.
-    fn commit(self: Box<Self>) -> Result<Applied, StateError>;
+    /// If not everything was checked, or the disk fails; the old state is then in force. After
+    /// [`StateError::DiskFull`] it may be tried again.
+    fn commit(&mut self) -> Result<Applied, StateError>;
 }

@@ -4,6 +4,7 @@ use crate::{
     confirm::VotedTerm,
     engine::{
         driver::{Event, Role},
+        machine::Troubles,
         types::{Raft, log_id},
     },
     reach::Tail,
@@ -30,6 +31,8 @@ pub(crate) struct Group {
     pub(crate) tail: Arc<Tail>,
     /// Whether a checkpoint for want of room is under way.
     pub(crate) checkpointing: AtomicBool,
+    /// What the state machine's disk could not do.
+    pub(crate) troubles: Troubles,
 }
 
 impl Group {
@@ -40,10 +43,11 @@ impl Group {
         applied: Arc<watch::Sender<Option<LogId>>>,
         voted: VotedTerm,
         tail: Arc<Tail>,
+        troubles: Troubles,
     ) -> Group {
         let status = watch::Sender::new(GroupStatus::default());
-        let group =
-            Group { shard, raft, state, status, applied, voted, tail, checkpointing: AtomicBool::new(false) };
+        let checkpointing = AtomicBool::new(false);
+        let group = Group { shard, raft, state, status, applied, voted, tail, checkpointing, troubles };
         group.status.send_replace(group.status_now());
         group
     }

@@ -20,6 +20,7 @@ mod time;
 pub use agreement::{Addresses, Agreed, AgreementError, agree};
 pub use duty_time::{DutyTime, Jump};
 pub use engine::driver::{Driver, Effect, Event, Instant, Role, Timing};
+pub use engine::machine::DiskTrouble;
 pub use engine::snapshot::SnapshotProgress;
 pub use forming::{
     Forming, FormingAnswer, FormingEffect, FormingEvent, FormingOptions, FormingRequest, INITIAL_MEMBERS_MAX,

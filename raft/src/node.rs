@@ -15,7 +15,7 @@ use crate::{
         apply::ApplyPool,
         driver::{Driver, Effect, Event, Timing},
         log_store::LogStore,
-        machine::Machine,
+        machine::{DiskTrouble, Machine, Troubles},
         network::{self, GroupNet, Noted},
         snapshot::{Receiver, SnapshotProgress, Snapshots},
         types::{Raft, Types},
@@ -41,10 +41,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
-use storage::log::Log;
+use storage::log::{Log, Remedy};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -57,6 +60,8 @@ pub const COMMAND_BYTES_MAX: usize = 16 << 20;
 const DRIVER_QUEUE_MAX: usize = 4096;
 /// Between two looks at checkpoints, the log's pressure and stopped groups.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Looks from one attempt at a checkpoint to the next, after one that found no room on the disk.
+const NO_ROOM_ROUNDS: u32 = 10;
 
 /// Where raft runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +165,8 @@ pub(crate) struct Inner {
     snapshots: Arc<Snapshots>,
     pool: ApplyPool,
     driver: mpsc::Sender<Event>,
+    /// Whether this node takes no leadership.
+    abstains: AtomicBool,
     runtime: Handle,
     fenced: watch::Sender<Option<String>>,
     stop: watch::Sender<bool>,
@@ -259,6 +266,7 @@ impl RaftNode {
             let inbox = Arc::new(Inbox::new(us.subscribe(), ports.clock.clone(), raft, stopped.clone()));
             let (groups, tardy, runtime) = (RwLock::default(), Tardy::default(), runtime.clone());
             let fenced = watch::Sender::new(None);
+            let abstains = AtomicBool::new(false);
             Inner {
                 ports,
                 options,
@@ -272,6 +280,7 @@ impl RaftNode {
                 snapshots,
                 pool,
                 driver,
+                abstains,
                 runtime,
                 fenced,
                 stop,
@@ -382,6 +391,44 @@ impl RaftNode {
         ClusterTime::of(us, &Vec::from_iter(voters), &self.clock_samples())
     }
 
+    /// From now on this node takes no leadership (`true`), or does again. What it leads it keeps until it is handed
+    /// over: a group without a leader is worse than one with a bad one.
+    pub async fn abstain(&self, abstains: bool) {
+        if self.0.abstains.swap(abstains, Ordering::AcqRel) != abstains {
+            self.0.driver.send(Event::Abstain(abstains)).await.ok();
+        }
+    }
+
+    /// What the disk cannot do, for the log or for a shard; `None` while it does all. What failed comes first.
+    #[must_use]
+    pub fn disk_trouble(&self) -> Option<DiskTrouble> {
+        let log = self.0.ports.log.trouble().map(|error| match error.remedy() {
+            Remedy::Retry => DiskTrouble::NoRoom(error.to_string()),
+            Remedy::Caller | Remedy::StopNode => DiskTrouble::Failed(error.to_string()),
+        });
+        let mut troubles = log.into_iter().chain(self.0.all().into_iter().filter_map(|group| {
+            let shard = group.shard;
+            Some(match group.troubles.get()? {
+                DiskTrouble::NoRoom(reason) => DiskTrouble::NoRoom(format!("shard {shard}: {reason}")),
+                DiskTrouble::Failed(reason) => DiskTrouble::Failed(format!("shard {shard}: {reason}")),
+            })
+        }));
+        let first = troubles.next();
+        match first {
+            Some(DiskTrouble::NoRoom(_)) => {
+                troubles.find(|trouble| matches!(trouble, DiskTrouble::Failed(_))).or(first)
+            }
+            first => first,
+        }
+    }
+
+    /// Ends all groups for good, but still says what they were: for a node whose disk is not to be trusted.
+    pub async fn stand_down(&self) {
+        for group in self.0.all() {
+            group.raft.shutdown().await.ok();
+        }
+    }
+
     /// How long ago each peer was heard; `None` for never. A hint, for status.
     #[must_use]
     pub fn silence(&self) -> BTreeMap<NodeId, Option<Duration>> {
@@ -411,9 +458,11 @@ impl RaftNode {
             return Err(StartError::Hosted(shard));
         }
         let applied = Arc::new(watch::Sender::new(None));
-        let (voted, tail) = (VotedTerm::default(), Arc::new(Tail::default()));
+        let (voted, tail, troubles) = (VotedTerm::default(), Arc::new(Tail::default()), Troubles::default());
         let failed = |reason: String| StartError::Group { shard, reason };
-        let machine = Machine::new(shard, state.clone(), self.0.pool.clone(), applied.clone(), tail.clone());
+        let pool = self.0.pool.clone();
+        let machine =
+            Machine::new(shard, state.clone(), pool, applied.clone(), tail.clone(), troubles.clone());
         let machine = machine.map_err(|error| failed(error.to_string()))?;
         let store = LogStore::new(shard, self.0.ports.log.clone(), voted.clone(), tail.clone());
         let net = GroupNet::new(shard, self.0.peers.clone(), self.0.snapshots.clone());
@@ -424,7 +473,7 @@ impl RaftNode {
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
-        let group = Arc::new(Group::new(shard, raft, state, applied, voted, tail));
+        let group = Arc::new(Group::new(shard, raft, state, applied, voted, tail, troubles));
         self.0.groups.write().unwrap_or_else(PoisonError::into_inner).insert(shard, group.clone());
         let watching = watch_group(us, group, self.0.driver.clone());
         self.0.runtime.spawn(self.0.ports.spawner.vital("watch group", Box::pin(watching)));
@@ -560,11 +609,9 @@ impl Inner {
                 "node {from} sends snapshots in the format of an earlier version: upgrade it first"
             )),
             kind => {
-                if kind == kind::APPEND {
-                    // A group does not survive an append that the log refuses: refuse it before.
-                    self.ports.log.check_room(body.len()).map_err(|error| error.to_string())?;
-                }
-                let (answer, noted) = network::answer(&group.raft, kind, &body).await?;
+                let room = |bytes| self.ports.log.check_room(bytes);
+                let abstains = self.abstains.load(Ordering::Acquire);
+                let (answer, noted) = network::answer(&group.raft, kind, &body, room, abstains).await?;
                 let event = match noted {
                     Noted::Nothing => return Ok(answer),
                     Noted::Heard => Event::Heard(shard),
@@ -635,19 +682,24 @@ async fn drive(
     }
 }
 
-/// Tells openraft of new checkpoints, purges behind them, and asks for checkpoints where the log runs full.
+/// Tells openraft of new checkpoints, purges behind them, asks for checkpoints where the log runs full, and looks for
+/// room where a disk was.
 async fn upkeep(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
-    loop {
+    for round in 0_u32.. {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             () = sleep(UPKEEP_INTERVAL) => {}
         }
+        inner.ports.log.look_for_room();
         let pressure: BTreeMap<ShardId, LogIndex> =
             inner.ports.log.pressure().groups.into_iter().map(|pinned| (pinned.group, pinned.upto)).collect();
         inner.snapshots.close_idle();
         for group in inner.all() {
             inner.keep_up(&group, pressure.get(&group.shard).copied()).await;
+            if round % NO_ROOM_ROUNDS == 0 && matches!(group.troubles.get(), Some(DiskTrouble::NoRoom(_))) {
+                inner.checkpoint(group, "there was no room for the last one");
+            }
         }
     }
 }
@@ -666,7 +718,7 @@ impl Inner {
             group.raft.trigger().snapshot().await.ok(); // openraft asks for the meta, and gets the checkpoint's
         }
         if pressed.is_some_and(|pinned| upto < Some(pinned)) {
-            self.checkpoint(group.clone());
+            self.checkpoint(group.clone(), "the log runs full");
         }
         let kept = if pressed.is_some() { 0 } else { self.options.entries_kept };
         let purge = snapshot.min(upto).and_then(|index| index.0.checked_sub(kept));
@@ -679,17 +731,22 @@ impl Inner {
         }
     }
 
-    /// Begins a checkpoint for want of room, if none is under way.
-    fn checkpoint(&self, group: Arc<Group>) {
+    /// Begins a checkpoint, if none is under way.
+    fn checkpoint(&self, group: Arc<Group>, why: &'static str) {
         if group.checkpointing.swap(true, Ordering::AcqRel) {
             return;
         }
         let pool = self.pool.clone();
         self.runtime.spawn(async move {
-            tracing::info!(shard = %group.shard, "log runs full, making a checkpoint");
+            tracing::info!(shard = %group.shard, why, "making a checkpoint");
             let state = group.state.clone();
-            if let Some(Err(error)) = pool.run(move || state.checkpoint()).await {
-                tracing::warn!(shard = %group.shard, %error, "checkpoint failed");
+            match pool.run(move || state.checkpoint()).await {
+                Some(Err(error)) => {
+                    tracing::warn!(shard = %group.shard, %error, "checkpoint failed");
+                    group.troubles.note(&error);
+                }
+                Some(Ok(_)) => group.troubles.clear(),
+                None => {}
             }
             group.checkpointing.store(false, Ordering::Release);
         });

@@ -99,7 +99,7 @@ pub(crate) fn info_of(node: &Node) -> NodeInfo {
             applied: progress.applied,
             config_version,
             hashes: hashes.iter().map(|hash| (hash.index.0, hash.hash)).collect(),
-            failure: status.failure,
+            failure: node.health.trouble().or(status.failure),
         };
         Some((shard, info))
     };
@@ -295,10 +295,12 @@ impl NodeCluster {
             let count = group.voters.iter().filter(whole).count();
             let majority = group.voters.len() / 2 + 1;
             if count < majority + 1 {
-                let missing =
-                    group.voters.iter().find(|id| !whole(id)).map(|id| name(state, *id)).unwrap_or_default();
+                let missing = group.voters.iter().find(|id| !whole(id));
+                let said = missing.and_then(|id| infos.get(id)?.replicas.get(&shard.id)?.failure.clone());
+                let what = said.unwrap_or_else(|| "missing, or lags behind".to_owned());
                 return Some(format!(
-                    "{missing} is missing, lags behind or has failed: shard {} has {count} of {} replicas up to date",
+                    "{}: {what}; shard {} has {count} of {} replicas up to date",
+                    missing.map(|id| name(state, *id)).unwrap_or_default(),
                     shard.id,
                     group.voters.len()
                 ));

@@ -26,6 +26,8 @@ struct Seen {
     led: BTreeMap<ShardId, Duration>,
     /// Whether a majority of meta's voters is heard.
     quorum: bool,
+    /// What is wrong with this node itself.
+    trouble: Option<String>,
 }
 
 /// What the last look saw.
@@ -33,12 +35,14 @@ struct Seen {
 pub(crate) struct Health {
     clock: Arc<dyn Clock>,
     open: AtomicBool,
+    /// The disk failed: until a restart.
+    down: AtomicBool,
     seen: Mutex<Seen>,
 }
 
 impl Health {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Health {
-        Health { clock, open: AtomicBool::new(false), seen: Mutex::default() }
+        Health { clock, open: AtomicBool::new(false), down: AtomicBool::new(false), seen: Mutex::default() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -54,8 +58,37 @@ impl Health {
         self.open.load(Ordering::Acquire)
     }
 
+    /// What is wrong with this node itself, from now on.
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        self.seen().trouble = trouble;
+    }
+
+    /// What is wrong with this node itself.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.seen().trouble.clone()
+    }
+
+    /// The disk failed.
+    pub(crate) fn set_down(&self) {
+        self.down.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+
+    /// For how long some shard has had no leader with a majority.
+    pub(crate) fn leaderless_for(&self) -> Duration {
+        let seen = self.seen();
+        let now = self.clock.monotonic();
+        seen.led.values().map(|at| now.saturating_sub(*at)).max().unwrap_or_default()
+    }
+
     /// Why a default query cannot be answered; `None` if it can.
     pub(crate) fn not_ready(&self) -> Option<String> {
+        if let Some(trouble) = self.trouble() {
+            return Some(trouble);
+        }
         if !self.are_shards_open() {
             return Some("this node is starting, or is not yet a member of its cluster".to_owned());
         }

@@ -151,6 +151,11 @@ impl NodeMetrics {
         }
         let ready = u8::from(self.node.health.not_ready().is_none());
         text.one("vestal_node_ready", "gauge", "Whether the node can answer a default query.", ready);
+        let trouble = self.node.raft.disk_trouble();
+        let no_room = u8::from(matches!(trouble, Some(raft::DiskTrouble::NoRoom(_))));
+        text.one("vestal_disk_full", "gauge", "Whether this node waits for room on its disk.", no_room);
+        let failed = u8::from(self.node.health.is_down());
+        text.one("vestal_disk_failed", "gauge", "Whether the disk failed: until a restart.", failed);
         let version = self.node.plan.borrow().version;
         text.one("vestal_config_version", "gauge", "The configuration version this node follows.", version);
     }

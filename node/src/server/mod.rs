@@ -10,11 +10,11 @@
 //! ```
 
 mod calls;
-mod clock;
 mod cluster;
 mod configuration;
 mod duties;
 mod duty_clock;
+mod fitness;
 mod gossip;
 mod health;
 mod join;
@@ -277,12 +277,15 @@ impl Node {
         model::point!("stop.begin");
         let _late = timeout(HAND_OVER_PATIENCE, self.draining.drain()).await;
         model::point!("stop.drained");
-        let kept = self.raft.hand_over(&clock::off_nodes(self), HAND_OVER_PATIENCE).await;
+        let kept = self.raft.hand_over(&fitness::off_nodes(self), HAND_OVER_PATIENCE).await;
         if !kept.is_empty() && self.options.clustered {
             tracing::warn!(shards = ?kept, "leaderships could not be handed over");
         }
         model::point!("stop.handed-over");
-        self.raft.shutdown().await;
+        // A group that waits for room on a full disk does not end by itself: the log gives up what it holds.
+        if timeout(HAND_OVER_PATIENCE, self.raft.shutdown()).await.is_err() {
+            tracing::warn!("a shard did not stop in time; what waited for the disk is given up");
+        }
         let mut machines: Vec<Arc<dyn StateMachine>> = vec![self.meta.clone()];
         machines.extend(self.data_shards().into_iter().map(|shard| shard as Arc<dyn StateMachine>));
         let work = move || {
@@ -514,8 +517,8 @@ async fn start(
     node.spawn("plan", plan::run(node.clone()));
     if node.options.clustered {
         node.spawn("gossip", gossip::run(node.clone()));
-        node.spawn("clock", clock::run(node.clone()));
     }
+    node.spawn("fitness", fitness::run(node.clone()));
     node.spawn("announce", join::announce(node.clone()));
     node.spawn("health", health::run(node.clone()));
     node.start_shards().await?;

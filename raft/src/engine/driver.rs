@@ -11,7 +11,7 @@
 //! campaigns when it heard nothing for its lease. Who goes first differs by group, so that two survivors share what
 //! the third one led.
 //!
-//! Invariants: a group that is led here never campaigns; between two campaigns of a group lies at least
+//! Invariants: a group that is led here never campaigns; a node that abstains never does; between two campaigns of a group lies at least
 //! [`Timing::retry`]; every step ends with one `WakeAt` that is not later than the next thing due.
 
 use model::ShardId;
@@ -77,6 +77,8 @@ pub enum Event {
     Heard(ShardId),
     /// A vote was granted to another node.
     Granted(ShardId),
+    /// This node takes no leadership from now on (`true`), or does again.
+    Abstain(bool),
 }
 
 /// What to do.
@@ -103,6 +105,7 @@ pub struct Driver {
     timing: Timing,
     groups: BTreeMap<ShardId, Group>,
     beat_next: Instant,
+    abstains: bool,
     /// State of the pseudo-random sequence that spreads campaigns; seeded from outside.
     random: u64,
 }
@@ -111,7 +114,13 @@ impl Driver {
     /// A driver without groups. `seed` decides the spread of its campaigns.
     #[must_use]
     pub fn new(timing: Timing, seed: u64) -> Driver {
-        Driver { timing, groups: BTreeMap::new(), beat_next: Duration::ZERO, random: seed | 1 }
+        Driver {
+            timing,
+            groups: BTreeMap::new(),
+            beat_next: Duration::ZERO,
+            abstains: false,
+            random: seed | 1,
+        }
     }
 
     /// Advances the machine. Never blocks, never reads a clock: `now` comes in.
@@ -127,6 +136,7 @@ impl Driver {
                 let hold = now + self.timing.hold;
                 self.group(shard, |group| group.hold = group.hold.max(hold));
             }
+            Event::Abstain(abstains) => self.abstains = abstains,
         }
         self.beat(now, &mut effects);
         self.campaign(now, &mut effects);
@@ -168,6 +178,9 @@ impl Driver {
 
     fn due(&self, group: &Group) -> Option<Instant> {
         let Role::Voter { rank } = group.role else { return None };
+        if self.abstains {
+            return None;
+        }
         let patience = self.timing.lease + Duration::from_millis(5) + self.timing.rank * rank;
         Some((group.heard + patience).max(group.hold))
     }
@@ -289,6 +302,14 @@ mod tests {
         let mut driver = driver(&[(A, Role::Learner), (B, Role::Voter { rank: 0 })]);
         let _ = driver.step(ms(10), Event::Gone(B));
         assert_eq!(run(&mut driver, 11, 3000), []);
+    }
+
+    #[test]
+    fn a_node_that_abstains_keeps_its_leaderships_alive_and_takes_none() {
+        let mut driver = driver(&[(A, Role::Voter { rank: 0 }), (B, Role::Leader)]);
+        let _ = driver.step(ms(1), Event::Abstain(true));
+        assert!(run(&mut driver, 2, 3000).iter().all(|(_, effect)| *effect == Effect::Heartbeat(B)));
+        assert!(driver.step(ms(3001), Event::Abstain(false)).contains(&Effect::Campaign(A)));
     }
 
     #[test]

@@ -17,7 +17,11 @@ use openraft::{
     OptionalSend, alias,
     storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
 };
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Entries that are applied in one call, and their bytes.
@@ -43,6 +47,48 @@ pub(crate) struct Machine {
     pool: ApplyPool,
     applied: Arc<watch::Sender<Option<LogId>>>,
     tail: Arc<Tail>,
+    troubles: Troubles,
+}
+
+/// What a disk cannot do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskTrouble {
+    /// There is no room; all goes on when there is.
+    NoRoom(String),
+    /// Something failed that cannot be made good: what is on the disk is unknown until a restart reads it.
+    Failed(String),
+}
+
+/// Trouble that a group's state machine had with its disk. Who finds that there was no room makes the checkpoint later.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Troubles(Arc<Mutex<Option<DiskTrouble>>>);
+
+impl Troubles {
+    /// Notes an error; one that cannot be made good stays.
+    pub(crate) fn note(&self, error: &StateError) {
+        let trouble = match error {
+            StateError::DiskFull(reason) => DiskTrouble::NoRoom(reason.clone()),
+            StateError::Io(reason) => DiskTrouble::Failed(reason.clone()),
+            StateError::Corrupt(_) => return, // the replica alone stops
+        };
+        self.set(Some(trouble));
+    }
+
+    /// A checkpoint was made.
+    pub(crate) fn clear(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, trouble: Option<DiskTrouble>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*known, Some(DiskTrouble::Failed(_))) {
+            *known = trouble;
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<DiskTrouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 type Responder = Option<ApplyResponder<Types>>;
@@ -96,18 +142,20 @@ fn members(applied: &Applied) -> io::Result<Option<Members>> {
 }
 
 impl Machine {
-    /// Wraps `state`; `applied` is told of every batch, `tail` of every change of members, and before.
+    /// Wraps `state`; `applied` is told of every batch, `tail` of every change of members, and before, `troubles` of what
+    /// its disk could not do.
     pub(crate) fn new(
         shard: ShardId,
         state: Arc<dyn StateMachine>,
         pool: ApplyPool,
         applied: Arc<watch::Sender<Option<LogId>>>,
         tail: Arc<Tail>,
+        troubles: Troubles,
     ) -> io::Result<Machine> {
         let now = state.applied();
         tail.settle(members(&now)?);
         applied.send_replace(now.log_id);
-        Ok(Machine { shard, state, pool, applied, tail })
+        Ok(Machine { shard, state, pool, applied, tail, troubles })
     }
 
     /// Tells what was applied; what of it is about members comes first.
@@ -147,8 +195,9 @@ impl Machine {
                     }
                     return Ok(());
                 }
-                Err(StateError::DiskFull(reason)) => {
-                    tracing::warn!(shard = %self.shard, reason, "disk full, applying waits for room");
+                Err(error @ StateError::DiskFull(_)) => {
+                    tracing::warn!(shard = %self.shard, %error, "disk full, a checkpoint waits for room");
+                    self.troubles.note(&error);
                     let done = self.state.applied().log_id;
                     self.tell(done, &entries)?; // who waits for these must not wait for the next entry
                     let done = done.map(|id| id.index);
@@ -165,6 +214,7 @@ impl Machine {
                 }
                 Err(error) => {
                     tracing::error!(shard = %self.shard, %error, "replica stops: apply failed");
+                    self.troubles.note(&error);
                     return Err(state_error(error));
                 }
             }
@@ -226,11 +276,25 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
-        let Some(sink) = snapshot.0 else {
+        let Some(mut sink) = snapshot.0 else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "snapshot without parts"));
         };
         model::point!("raft.install.begin");
-        let installed = self.pool.run(move || sink.commit()).await.ok_or_else(gone)?.map_err(state_error)?;
+        let installed = loop {
+            let commit = move || {
+                let result = sink.commit();
+                (sink, result)
+            };
+            let (back, result) = self.pool.run(commit).await.ok_or_else(gone)?;
+            sink = back;
+            match result {
+                Err(StateError::DiskFull(reason)) => {
+                    tracing::warn!(shard = %self.shard, reason, "disk full, a snapshot waits for room");
+                    tokio::time::sleep(DISK_FULL_PATIENCE).await;
+                }
+                result => break result.map_err(state_error)?,
+            }
+        };
         if installed.log_id.map(raft_log_id) != meta.last_log_id {
             let text =
                 format!("snapshot ends at {:?}, announced was {:?}", installed.log_id, meta.last_log_id);
@@ -293,7 +357,9 @@ mod tests {
     async fn what_was_applied_before_the_disk_was_full_is_told() {
         let applied = Arc::new(watch::Sender::new(None));
         let state = Arc::new(FullAfterwards::default());
-        let machine = Machine::new(ShardId(1), state, ApplyPool::inline(), applied.clone(), Arc::default());
+        let tail = Arc::default();
+        let machine =
+            Machine::new(ShardId(1), state, ApplyPool::inline(), applied.clone(), tail, Troubles::default());
         let machine = machine.expect("no members are well formed");
         let log_id = LogId { term: Term(1), index: LogIndex(7) };
         let entry = CommittedEntry { log_id, payload: EntryPayload::Blank };

@@ -23,6 +23,7 @@ use openraft::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{future::Future, io, sync::Arc, time::Duration};
+use storage::log::LogError;
 
 /// Appends that may be on their way to one follower of one group.
 const PIPELINE: usize = 8;
@@ -262,11 +263,24 @@ pub(crate) enum Noted {
     Granted,
 }
 
-/// Works on an append, vote, pre-vote or transfer.
-pub(crate) async fn answer(raft: &Raft, kind: u16, body: &[u8]) -> Result<(Bytes, Noted), String> {
+/// Works on an append, vote, pre-vote or transfer. `room` says whether the log takes as many bytes as the request has;
+/// `abstains` whether this node takes no leadership.
+pub(crate) async fn answer(
+    raft: &Raft,
+    kind: u16,
+    body: &[u8],
+    room: impl FnOnce(usize) -> Result<(), LogError> + Send,
+    abstains: bool,
+) -> Result<(Bytes, Noted), String> {
     Ok(match kind {
         kind::APPEND => {
-            let answer = raft.append_entries(decode(body)?).await.map_err(|error| error.to_string())?;
+            let request: AppendEntriesRequest<Types> = decode(body)?;
+            if !request.entries.is_empty() {
+                // A group does not survive an append that the log refuses: refuse it before. The word of a leader
+                // without entries is heard on a full disk, too.
+                room(body.len()).map_err(|error| error.to_string())?;
+            }
+            let answer = raft.append_entries(request).await.map_err(|error| error.to_string())?;
             let higher = matches!(answer, AppendEntriesResponse::HigherVote(_));
             (encode(&answer)?, if higher { Noted::Nothing } else { Noted::Heard })
         }
@@ -279,8 +293,11 @@ pub(crate) async fn answer(raft: &Raft, kind: u16, body: &[u8]) -> Result<(Bytes
             (encode(&answer)?, Noted::Nothing)
         }
         kind::TRANSFER => {
-            let answer =
-                raft.handle_transfer_leader(decode(body)?).await.map_err(|error| error.to_string())?;
+            let request: TransferLeaderRequest<Types> = decode(body)?;
+            if abstains && *request.to_node_id() == *raft.node_id() {
+                return Err("this node is not fit to lead".to_owned());
+            }
+            let answer = raft.handle_transfer_leader(request).await.map_err(|error| error.to_string())?;
             (encode(&answer)?, Noted::Nothing)
         }
         other => return Err(format!("no such request: {other}")),

@@ -309,16 +309,16 @@ impl SnapshotSink for Sink {
         self.checked().map(|_| SnapshotCheck::Whole)
     }
 
-    fn commit(self: Box<Self>) -> Result<Applied, StateError> {
+    fn commit(&mut self) -> Result<Applied, StateError> {
         let stored = self.checked()?;
-        let Sink { fs, path, published, inner, file, bytes, .. } = *self;
+        let Sink { fs, path, published, inner, file, bytes, .. } = self;
         let _file = file.lock().expect("no holder panics");
         model::point!("meta.install.begin");
         fs.replace(&path, &bytes).map_err(|error| io_error("write", &path, &error))?;
         model::point!("meta.install.durable");
         let mut inner = lock(&inner);
         inner.checkpointed = stored.applied();
-        inner.checkpoint = Arc::new(bytes);
+        inner.checkpoint = Arc::new(std::mem::take(bytes));
         inner.hashes.clear();
         published.send_replace(Arc::new(stored.state.clone()));
         inner.now = stored;

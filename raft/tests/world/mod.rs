@@ -393,9 +393,9 @@ impl SnapshotSink for ListSink {
         self.machine.checking.store(false, Ordering::Relaxed);
         Ok(SnapshotCheck::Whole)
     }
-    fn commit(self: Box<Self>) -> Result<Applied, StateError> {
+    fn commit(&mut self) -> Result<Applied, StateError> {
         assert_eq!(self.parts[0].0.len(), self.membership_length);
-        let mut parts = self.parts.into_iter().map(|(part, _)| Bytes::from(part));
+        let mut parts = std::mem::take(&mut self.parts).into_iter().map(|(part, _)| Bytes::from(part));
         let applied = Applied { log_id: self.log_id, membership: parts.next().expect("membership") };
         let content = Content { applied: applied.clone(), commands: parts.collect() };
         *self.machine.disk.lock().unwrap() = content.clone();
@@ -513,6 +513,11 @@ impl Cluster {
         self.disks[&node].fs.power_loss(node);
         // The process itself ends when nobody hears it any more.
         tokio::spawn(async move { dead.raft.shutdown().await });
+    }
+
+    /// A node's file system, to break it.
+    pub fn fs(&self, node: u64) -> MemFs {
+        self.disks[&node].fs.clone()
     }
 
     /// The node's disk is replaced by an empty one.

@@ -99,8 +99,13 @@ impl Checking {
         Ok(Found::Sound)
     }
 
+    /// Whether all of it was looked at.
+    pub(super) fn is_whole(&self, manifest: &Manifest) -> bool {
+        self.next as usize >= manifest.parts.len()
+    }
+
     /// The state, if all of it was looked at.
     pub(super) fn into_whole(self, manifest: &Manifest) -> Option<State> {
-        (self.next as usize >= manifest.parts.len()).then_some(self.state)
+        self.is_whole(manifest).then_some(self.state)
     }
 }

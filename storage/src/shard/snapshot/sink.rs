@@ -276,11 +276,12 @@ impl SnapshotSink for Sink {
         }
     }
 
-    fn commit(self: Box<Self>) -> Result<Applied, StateError> {
-        let Sink { stores, shared, store, manifest, checking, .. } = *self;
-        let Some(state) = checking.and_then(|checking| checking.into_whole(&manifest)) else {
-            return Err(StateError::Io("the snapshot was not checked to its end".into()));
-        };
+    fn commit(&mut self) -> Result<Applied, StateError> {
+        let Sink { stores, shared, store, manifest, checking, .. } = self;
+        let unchecked = || StateError::Io("the snapshot was not checked to its end".into());
+        if !checking.as_ref().is_some_and(|checking| checking.is_whole(manifest)) {
+            return Err(unchecked());
+        }
         if shared.write()?.checkpointed.log_id > manifest.applied.log_id {
             return Err(StateError::Io("the snapshot is older than what is here".into()));
         }
@@ -291,10 +292,12 @@ impl SnapshotSink for Sink {
         model::point!("shard.install.checked");
         store.write_synced(&batch)?;
         model::point!("shard.install.complete");
+        // Only now: what found no room above is tried again.
+        let state = checking.take().and_then(|checking| checking.into_whole(manifest)).ok_or_else(unchecked)?;
         let old = shared.replace(state)?;
         stores.numbers().unfinished = None;
         old.kv.retire();
         model::point!("shard.install.retired");
-        Ok(manifest.applied)
+        Ok(manifest.applied.clone())
     }
 }
