@@ -13,6 +13,7 @@
 
 mod io;
 mod link;
+mod refusals;
 mod server;
 mod wire;
 

@@ -8,6 +8,7 @@ use super::{
     io::{WINDOW_BYTES, incoming},
     proto::{Frame, peer_server},
     read_hello,
+    refusals::Refusals,
     wire::{FRAME_BYTES, FRAME_BYTES_MAX, Message, Tag, kind, messages},
 };
 use crate::time::pong;
@@ -16,7 +17,7 @@ use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use model::{BoxFuture, Clock, Listener, ShardId};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 use tokio::{
@@ -48,6 +49,7 @@ pub(crate) struct Inbox {
     raft: RaftHandler,
     calls: RwLock<BTreeMap<u16, CallHandler>>,
     gate: RwLock<Option<Gate>>,
+    refusals: Mutex<Refusals>,
     streams: tokio::sync::Semaphore,
     stop: watch::Receiver<bool>,
 }
@@ -60,7 +62,8 @@ impl Inbox {
         stop: watch::Receiver<bool>,
     ) -> Inbox {
         let streams = tokio::sync::Semaphore::new(STREAMS_MAX);
-        Inbox { us, clock, raft, calls: RwLock::default(), gate: RwLock::default(), streams, stop }
+        let (calls, gate, refusals) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Inbox { us, clock, raft, calls, gate, refusals, streams, stop }
     }
 
     /// Calls of `kind` go to `handler` from now on.
@@ -78,7 +81,11 @@ impl Inbox {
     fn admit(&self, them: &PeerName, to: u64) -> Result<PeerName, Status> {
         let us = self.us.borrow().clone();
         let refuse = |reason: String| {
-            tracing::warn!(peer = %them, reason, "peer refused");
+            let now = self.clock.monotonic();
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(passed_over) = refusals.note(now, &them.to_string(), &reason) {
+                tracing::warn!(peer = %them, reason, passed_over, "peer refused");
+            }
             Status::failed_precondition(reason)
         };
         check_cluster(&us, them).map_err(refuse)?;
