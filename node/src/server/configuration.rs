@@ -20,6 +20,10 @@ use tokio::time::sleep;
 const OFFER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at service discovery files.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Looks after which a file that was there counts as deleted: one that is being replaced may be away for an instant.
+const GONE_LOOKS: u32 = 2;
+/// What a deleted file is offered as: no groups.
+const NO_GROUPS: &str = "[]";
 /// Files of one pattern at the most.
 const FILES_MAX: usize = 1_000;
 /// The file that remembers what this node offered last.
@@ -216,12 +220,14 @@ impl Configuration {
     pub(crate) fn watch_files(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
         let this = self.clone();
         async move {
+            let mut seen = BTreeMap::new();
             loop {
                 sleep(WATCH_INTERVAL).await;
                 let Some(text) = this.node.meta.state().config().map(|config| config.text.clone()) else {
                     continue;
                 };
-                let Ok((files, _)) = this.read_files(&text) else { continue };
+                let Ok((mut files, _)) = this.read_files(&text) else { continue };
+                files.extend(this.deleted_files(&files, &mut seen));
                 let changed: ConfigFiles = {
                     let remembered = &this.state().remembered.files;
                     files
@@ -234,6 +240,25 @@ impl Configuration {
                 }
             }
         }
+    }
+
+    /// Files that were deleted under this node's eyes lose their targets, as in Prometheus; one that cannot be read
+    /// keeps them, and one that was missing from the first look on says nothing. `seen` counts for each file that was
+    /// there the looks since.
+    fn deleted_files(&self, there: &ConfigFiles, seen: &mut BTreeMap<String, u32>) -> ConfigFiles {
+        let state = self.node.meta.state();
+        let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
+        seen.extend(there.keys().map(|path| (path.clone(), 0)));
+        // Only those that the configuration in force knows.
+        seen.retain(|path, _| state.config().is_some_and(|config| config.files.contains_key(path)));
+        let mut deleted = ConfigFiles::new();
+        for (path, looks) in seen.iter_mut().filter(|(path, _)| !there.contains_key(*path)) {
+            *looks = if self.node.ports.fs.exists(&base.join(path)) { 0 } else { *looks + 1 };
+            if *looks >= GONE_LOOKS {
+                deleted.insert(path.clone(), NO_GROUPS.to_owned());
+            }
+        }
+        deleted
     }
 
     async fn offer_files(&self, mut files: ConfigFiles) {

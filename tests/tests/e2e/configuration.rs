@@ -131,4 +131,13 @@ fn file_sd_targets_follow_their_file() {
     fs::write(&part, list(&targets.addresses()[1..])).unwrap();
     fs::rename(&part, &file).unwrap();
     wait_until("one target, once the file is good again", PATIENCE, || count("1"));
+    fs::remove_file(&file).unwrap();
+    wait_until("no target, once the file is gone", PATIENCE, || {
+        match cluster.client(1).query("up", None)? {
+            found if found.is_empty() => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    });
+    fs::write(&file, list(&targets.addresses()[..1])).unwrap();
+    wait_until("one target, once the file is back", PATIENCE, || count("1"));
 }
