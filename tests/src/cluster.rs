@@ -216,6 +216,62 @@ impl Cluster {
         self.by_hand.push(child.expect("the start script starts"));
     }
 
+    /// Starts node `i` again with its data on a file system of its own of so many bytes, in a mount namespace.
+    ///
+    /// # Errors
+    /// Where the machine does not allow that; nothing was started.
+    ///
+    /// # Panics
+    /// If it cannot be started although the machine allows it.
+    pub fn restart_on_small_disk(&mut self, i: usize, bytes: u64) -> Result<(), String> {
+        let unshare = |more: &[&str]| {
+            let mut command = Command::new("unshare");
+            command.arg("--mount").args(more);
+            command
+        };
+        // Who is not root becomes it in a namespace of users.
+        let works = |more: &[&str]| {
+            let try_it = unshare(more).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+            try_it.is_ok_and(|output| output.status.success())
+        };
+        let more: &[&str] = [&[][..], &["--map-root-user"]]
+            .into_iter()
+            .find(|more| works(more))
+            .ok_or("a file system cannot be mounted in a namespace here")?;
+        let script = "cp -a \"$0\" \"$0.kept\" && mount -t tmpfs -o size=$2 tmpfs \"$0\" && \
+                      cp -a \"$0.kept/.\" \"$0\" && exec \"$1\"";
+        let group = self.dev.as_ref().map_or(0, |dev| i32::try_from(dev.id()).expect("a pid fits"));
+        let child = unshare(more)
+            .args(["sh", "-c", script])
+            .arg(self.node_dir(i).join("data"))
+            .arg(self.node_dir(i).join("start"))
+            .arg(bytes.to_string())
+            .stdin(Stdio::null())
+            .process_group(group)
+            .spawn();
+        self.by_hand.push(child.expect("unshare starts"));
+        Ok(())
+    }
+
+    /// A file in node `i`'s data folder, as its process sees it.
+    #[must_use]
+    pub fn seen_by_node(&self, i: usize, name: &str) -> PathBuf {
+        let file = self.node_dir(i).join("data").join(name);
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid(i)));
+        root.join(file.strip_prefix("/").expect("a temporary folder has an absolute path"))
+    }
+
+    /// Shards that node `i` leads, asked of node `asked`.
+    ///
+    /// # Errors
+    /// If that one does not answer.
+    pub fn leads(&self, asked: usize, i: usize) -> Result<usize, String> {
+        let status = self.client(asked).status()?;
+        let name = format!("node-{i}");
+        let shards = status["shards"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(shards.iter().filter(|shard| shard["leader"] == name.as_str()).count())
+    }
+
     /// Waits until the process of node `i` has ended.
     ///
     /// # Panics

@@ -37,6 +37,14 @@ fn a_day_off(offset: &str, sign: f64) {
     restart_off(&mut loaded, victim, asked, library.to_str().expect("a path is text"), (offset, sign));
     loaded.wait_acknowledged("writes go on");
     loaded.wait_scraped();
+    // Even when only one other is left it takes nothing.
+    let (killed, left) = (asked, 1 + asked % 3);
+    loaded.cluster.kill(killed);
+    loaded.cluster.wait_ended(killed, PATIENCE);
+    loaded.wait_acknowledged("writes go on without another node");
+    assert_eq!(loaded.cluster.leads(left, victim), Ok(0));
+    loaded.cluster.restart(killed);
+    loaded.cluster.wait_node_ready(killed, PATIENCE);
     loaded.cluster.signal(victim, libc::SIGTERM);
     loaded.cluster.wait_ended(victim, PATIENCE);
     loaded.cluster.restart(victim);
