@@ -17,7 +17,6 @@
 //! All disk work of both sides runs on blocking threads, neither on raft's nor on those that apply.
 
 use super::{
-    apply::ApplyPool,
     machine::{SnapshotData, snapshot_meta},
     network::{decode, encode},
     types::{Raft, RaftLogId, RaftVote, Types, log_id},

@@ -293,7 +293,8 @@ impl SnapshotSink for Sink {
         store.write_synced(&batch)?;
         model::point!("shard.install.complete");
         // Only now: what found no room above is tried again.
-        let state = checking.take().and_then(|checking| checking.into_whole(manifest)).ok_or_else(unchecked)?;
+        let state =
+            checking.take().and_then(|checking| checking.into_whole(manifest)).ok_or_else(unchecked)?;
         let old = shared.replace(state)?;
         stores.numbers().unfinished = None;
         old.kv.retire();
