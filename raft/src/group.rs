@@ -1,7 +1,6 @@
 //! One group on this node: openraft's handle and what is watched of it.
 
 use crate::{
-    confirm::VotedTerm,
     engine::{
         driver::{Event, Role},
         machine::Troubles,
@@ -25,8 +24,6 @@ pub(crate) struct Group {
     pub(crate) state: Arc<dyn StateMachine>,
     pub(crate) status: watch::Sender<GroupStatus>,
     pub(crate) applied: Arc<watch::Sender<Option<LogId>>>,
-    /// Where the replica's votes are told.
-    pub(crate) voted: VotedTerm,
     /// Where its log and members are told.
     pub(crate) tail: Arc<Tail>,
     /// Whether a checkpoint for want of room is under way.
@@ -41,13 +38,12 @@ impl Group {
         raft: Raft,
         state: Arc<dyn StateMachine>,
         applied: Arc<watch::Sender<Option<LogId>>>,
-        voted: VotedTerm,
         tail: Arc<Tail>,
         troubles: Troubles,
     ) -> Group {
         let status = watch::Sender::new(GroupStatus::default());
         let checkpointing = AtomicBool::new(false);
-        let group = Group { shard, raft, state, status, applied, voted, tail, checkpointing, troubles };
+        let group = Group { shard, raft, state, status, applied, tail, checkpointing, troubles };
         group.status.send_replace(group.status_now());
         group
     }

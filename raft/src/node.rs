@@ -10,7 +10,7 @@
 //! Everything here may be called from any thread. In a simulation all of it runs on the caller's runtime.
 
 use crate::{
-    confirm::{Tardy, VotedTerm},
+    confirm::Tardy,
     engine::{
         apply::ApplyPool,
         driver::{Driver, Effect, Event, Timing},
@@ -458,13 +458,13 @@ impl RaftNode {
             return Err(StartError::Hosted(shard));
         }
         let applied = Arc::new(watch::Sender::new(None));
-        let (voted, tail, troubles) = (VotedTerm::default(), Arc::new(Tail::default()), Troubles::default());
+        let (tail, troubles) = (Arc::new(Tail::default()), Troubles::default());
         let failed = |reason: String| StartError::Group { shard, reason };
         let pool = self.0.pool.clone();
         let machine =
             Machine::new(shard, state.clone(), pool, applied.clone(), tail.clone(), troubles.clone());
         let machine = machine.map_err(|error| failed(error.to_string()))?;
-        let store = LogStore::new(shard, self.0.ports.log.clone(), voted.clone(), tail.clone());
+        let store = LogStore::new(shard, self.0.ports.log.clone(), tail.clone());
         let net = GroupNet::new(shard, self.0.peers.clone(), self.0.snapshots.clone());
         let config = self.0.config.clone();
         // Its tasks are spawned where it is made.
@@ -473,7 +473,7 @@ impl RaftNode {
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
-        let group = Arc::new(Group::new(shard, raft, state, applied, voted, tail, troubles));
+        let group = Arc::new(Group::new(shard, raft, state, applied, tail, troubles));
         self.0.groups.write().unwrap_or_else(PoisonError::into_inner).insert(shard, group.clone());
         let watching = watch_group(us, group, self.0.driver.clone());
         self.0.runtime.spawn(self.0.ports.spawner.vital("watch group", Box::pin(watching)));
@@ -585,9 +585,6 @@ impl Inner {
 
     /// Works on one of raft's own requests.
     async fn answer(&self, from: PeerName, kind: u16, shard: ShardId, body: Bytes) -> Result<Bytes, String> {
-        if kind == kind::READ_INDEX {
-            return self.answer_read_index(&body).await;
-        }
         if kind == kind::CONFIRM {
             return self.answer_confirm(&body);
         }

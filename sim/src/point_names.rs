@@ -57,7 +57,7 @@ pub const POINTS: &[&str] = &[
     "raft.truncate.done",
     "raft.vote.begin",
     "raft.vote.saved",
-    "read.leaders-asked",
+    "read.in-vain",
     "shard.checkpoint.begin",
     "shard.checkpoint.done",
     "shard.checkpoint.durable",

@@ -8,7 +8,7 @@ use super::types::{
     RaftEntry, RaftLogId, RaftVote, Types, decode_entry, decode_vote, encode_payload, encode_vote, log_id,
     raft_log_id,
 };
-use crate::{confirm::VotedTerm, reach::Tail};
+use crate::reach::Tail;
 use bytes::Bytes;
 use futures::Stream;
 use model::{LogId, LogIndex, ShardId};
@@ -36,14 +36,13 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) struct LogStore {
     shard: ShardId,
     log: Arc<Log>,
-    voted: VotedTerm,
     tail: Arc<Tail>,
 }
 
 impl LogStore {
-    /// `voted` learns of every vote before anybody else does, `tail` of every entry.
-    pub(crate) fn new(shard: ShardId, log: Arc<Log>, voted: VotedTerm, tail: Arc<Tail>) -> LogStore {
-        LogStore { shard, log, voted, tail }
+    /// `tail` learns of every entry before anybody else does.
+    pub(crate) fn new(shard: ShardId, log: Arc<Log>, tail: Arc<Tail>) -> LogStore {
+        LogStore { shard, log, tail }
     }
 
     fn bounds(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -143,11 +142,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
-        let vote = self.log.state(self.shard).and_then(|state| state.vote).map(decode_vote).transpose()?;
-        if let Some(vote) = &vote {
-            self.voted.raise(vote.leader_id.term);
-        }
-        Ok(vote)
+        self.log.state(self.shard).and_then(|state| state.vote).map(decode_vote).transpose()
     }
 }
 
@@ -168,7 +163,6 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        self.voted.raise(vote.leader_id.term);
         let vote = encode_vote(vote);
         model::point!("raft.vote.begin");
         let saved = self.durable(|done| self.log.save_vote(self.shard, vote.clone(), done)).await;

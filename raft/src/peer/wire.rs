@@ -29,8 +29,7 @@ pub(crate) mod kind {
     pub(crate) const TRANSFER: u16 = 5;
     /// Snapshots of the first builds, 6 to 8: refused by name, never used again.
     pub(crate) const SNAPSHOT_RETIRED: std::ops::RangeInclusive<u16> = 6..=8;
-    pub(crate) const READ_INDEX: u16 = 9;
-    // 10 was a confirmation without how far logs reach.
+    // 9 and 10 asked leaders for read indexes.
     pub(crate) const SNAPSHOT_OFFER: u16 = 11;
     pub(crate) const SNAPSHOT_OPEN: u16 = 12;
     pub(crate) const SNAPSHOT_READ: u16 = 13;

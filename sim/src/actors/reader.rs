@@ -63,7 +63,7 @@ pub async fn read(
         other => {
             let text =
                 other.map_or(String::new(), |answer| String::from_utf8_lossy(&answer.body).into_owned());
-            let partly = text.contains("no leader of shard");
+            let partly = text.contains("was not read up to date in time");
             sometimes::happened("a shard had no leader in time for a query", partly.into());
             ledger().work.unanswered += 1;
             return false;

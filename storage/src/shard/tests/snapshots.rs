@@ -257,6 +257,7 @@ fn a_part_that_arrives_altered_is_refused_and_received_again() {
     }
     assert!(check(&mut *sink).is_err());
     assert!(sink.commit().is_err(), "it was not whole");
+    drop(sink);
     assert_eq!(text(&replica), "");
     let mut sink = begin(&replica, &*source);
     assert_eq!(sink.wanted().iter().map(|part| part.part).collect::<Vec<_>>(), [1]);
