@@ -46,7 +46,7 @@ use health::Health;
 use lifecycle::Lifecycle;
 use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, TimestampMs};
 use plan::TargetPlan;
-pub use probe::{Probe, ShardReport};
+pub use probe::{Bound, Probe, ShardReport};
 use raft::{RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
 use scrape::Scraper;
 use std::{
