@@ -12,6 +12,8 @@
 mod calls;
 mod cluster;
 mod configuration;
+#[cfg(test)]
+mod corpus;
 mod duties;
 mod duty_clock;
 mod fitness;
