@@ -91,7 +91,8 @@ impl Feed {
         let (mut spans, mut on_processor) = (Vec::new(), Duration::ZERO);
         for first in (0..TARGETS).step_by(10) {
             let mut builder = SegmentBuilder::new(timestamp, Some(Term(1)));
-            for (source, table) in self.targets[first..first + 10].to_vec() {
+            for target in first..first + 10 {
+                let (source, table) = self.targets[target].clone();
                 let cells = (0..SERIES).map(|s| (s as u32, Value::Float(self.value()))).collect();
                 let row = Row { source, kind: RowKind::Whole { slot: timestamp }, timestamp, table, cells };
                 builder.push(&mut self.encoder, shard, &row, COMMAND_BYTES_MAX).expect("a row fits");
@@ -213,6 +214,7 @@ fn main() {
             beside.extend(spans);
             beside_busy += on_processor;
             // As much a second as a busy node applies, not as much as goes: memory is not what is measured.
+            #[expect(clippy::disallowed_methods, reason = "a bench outside of any world paces itself")]
             std::thread::sleep(Duration::from_millis(50));
         }
         tell("apply beside it", beside, beside_busy);

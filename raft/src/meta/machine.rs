@@ -314,7 +314,7 @@ impl SnapshotSink for Sink {
         let Sink { fs, path, published, inner, file, bytes, .. } = self;
         let _file = file.lock().expect("no holder panics");
         model::point!("meta.install.begin");
-        fs.replace(path, bytes).map_err(|error| io_error("write", &path, &error))?;
+        fs.replace(path, bytes).map_err(|error| io_error("write", path, &error))?;
         model::point!("meta.install.durable");
         let mut inner = lock(inner);
         inner.checkpointed = stored.applied();
