@@ -2,6 +2,8 @@
 
 mod agreement;
 mod confirm;
+#[cfg(test)]
+mod corpus;
 mod duty_time;
 mod engine;
 mod forming;
