@@ -87,6 +87,7 @@ fn read<T: DeserializeOwned + Debug>(piece: &[u8]) -> Result<String, String> {
 }
 
 type TransferAnswer = TransferLeaderResponse<Types>;
+
 fn bodies() -> Vec<u8> {
     let last = Some(raft_log_id(id(6)));
     let append = AppendEntriesRequest::<Types> {

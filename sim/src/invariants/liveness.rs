@@ -6,8 +6,8 @@ use model::{LogIndex, ShardId};
 use node::GroupRole;
 use std::{collections::BTreeMap, time::Duration};
 
-/// How long an applied entry may remain untold: a look or two.
-const UNTOLD_MAX: Duration = Duration::from_millis(500);
+/// How long an applied entry may remain untold: longer than a disk stands still under the checkpoint that follows it.
+const UNTOLD_MAX: Duration = Duration::from_secs(12);
 /// Entries that a replica may be behind in a world that goes on.
 const BACKLOG_MAX: u64 = 64;
 
@@ -121,9 +121,9 @@ mod tests {
             untold.look(Duration::from_millis(ms), at, Some(LogIndex(5)), Some(LogIndex(told))).is_ok()
         };
         assert!(look(0, 4));
-        assert!(look(500, 4));
-        assert!(look(501, 5));
-        assert!(look(550, 4));
-        assert!(!look(1051, 4));
+        assert!(look(12_000, 4));
+        assert!(look(12_001, 5));
+        assert!(look(12_050, 4));
+        assert!(!look(24_051, 4));
     }
 }

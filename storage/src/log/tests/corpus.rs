@@ -28,16 +28,18 @@ fn record() -> Vec<u8> {
     };
     log.set_identity(Bytes::from_static(b"identity"), Box::new(|_| ())).expect("taken");
     log.save_vote(A, Bytes::from_static(b"vote"), Box::new(|_| ())).expect("taken");
-    let (first, second) = (segment::path(Path::new(DIR), 1), segment::path(Path::new(DIR), 2));
-    append(A, 1, vec![1; 1_700_000]);
-    // What is left of the first segment, but for a few bytes: header of a batch and of a record are 72.
-    let rest = options().segment_bytes() as usize - fs.read(&first).expect("there").len() - 72 - 8;
-    append(B, 0, vec![2; rest]);
+    let second = segment::path(Path::new(DIR), 2);
+    append(B, 0, b"in the first segment".to_vec());
+    let mut last = 0;
+    while !fs.exists(&second) {
+        last += 1;
+        append(A, last, vec![1; 1024]);
+    }
     log.purge(B, id(0), Box::new(|_| ())).expect("taken");
-    (2..6).for_each(|index| append(A, index, format!("entry {index}").into_bytes()));
-    log.truncate_after(A, Some(id(4)), Box::new(|_| ())).expect("taken");
-    log.committed(A, id(3));
-    log.purge(A, id(2), Box::new(|_| ())).expect("taken");
+    (last + 1..last + 5).for_each(|index| append(A, index, format!("entry {index}").into_bytes()));
+    log.truncate_after(A, Some(id(last + 3)), Box::new(|_| ())).expect("taken");
+    log.committed(A, id(last + 2));
+    log.purge(A, id(last + 1), Box::new(|_| ())).expect("taken");
     log.save_vote(B, Bytes::from_static(b"another vote"), Box::new(|_| ())).expect("taken");
     append(B, 1, b"another group".to_vec());
     log.close();
@@ -46,6 +48,7 @@ fn record() -> Vec<u8> {
 
 fn render(blob: &[u8]) -> Result<String, String> {
     let (fs, path) = (MemFs::default(), Path::new("/segment"));
+    fs.create_dir_all(Path::new("/")).expect("a directory in memory");
     let create = OpenOptions { write: true, create: true, ..OpenOptions::default() };
     let file = fs.open(path, create).expect("a file in memory");
     file.write_all_at(blob, 0).expect("a file in memory");

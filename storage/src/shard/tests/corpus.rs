@@ -264,7 +264,8 @@ fn show_block(_: usize, bytes: &[u8]) -> Result<String, String> {
     }
     let mut floats = Vec::new();
     block::decode(body, count.into(), &mut floats).map_err(|error| error.to_string())?;
-    Ok(floats.iter().map(|float| format!("{:016x} ", float.to_bits())).collect())
+    let bits: Vec<String> = floats.iter().map(|float| format!("{:016x}", float.to_bits())).collect();
+    Ok(bits.join(" "))
 }
 
 fn histogram_columns() -> Vec<u8> {
