@@ -42,10 +42,10 @@ const TARDY: Duration = Duration::from_secs(1);
 
 /// What a member says of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Word {
-    pub(crate) shard: u32,
+struct Word {
+    shard: u32,
     /// Nothing while its members may be changing.
-    pub(crate) reach: Option<Reach>,
+    reach: Option<Reach>,
 }
 
 /// Which members were late, and until when they are not asked first.

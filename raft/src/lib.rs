@@ -2,8 +2,6 @@
 
 mod agreement;
 mod confirm;
-#[cfg(test)]
-mod corpus;
 mod duty_time;
 mod engine;
 mod forming;

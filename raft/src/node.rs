@@ -608,8 +608,7 @@ impl Inner {
             kind => {
                 let room = |bytes| self.ports.log.check_room(bytes);
                 let abstains = self.abstains.load(Ordering::Acquire);
-                let (answer, noted) =
-                    network::answer(shard, &group.raft, kind, &body, room, abstains).await?;
+                let (answer, noted) = network::answer(&group.raft, kind, &body, room, abstains).await?;
                 let event = match noted {
                     Noted::Nothing => return Ok(answer),
                     Noted::Heard => Event::Heard(shard),

@@ -107,8 +107,6 @@ pub struct Machine {
     /// Intervals of its node.
     pub tuning: Tuning,
     process: Option<Process>,
-    /// Disks that were replaced by an empty one.
-    pub disks_lost: u64,
     starts: u64,
     seed: u64,
 }
@@ -148,7 +146,6 @@ impl Machine {
             flags,
             tuning: Tuning::default(),
             process: None,
-            disks_lost: 0,
             starts: 0,
             seed,
         }
@@ -275,7 +272,6 @@ impl Machine {
     pub fn wipe(&mut self) -> anyhow::Result<()> {
         let config = self.outside.fs.read(Path::new(CONFIG_FILE)).ok();
         self.losses_before = self.losses();
-        self.disks_lost += 1;
         self.outside.fs = MemFs::default();
         self.outside.kv = MemDisk::new();
         if let Some(config) = config {

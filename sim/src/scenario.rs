@@ -88,16 +88,6 @@ pub const SCENARIOS: &[Scenario] = &[
         ..SMALL
     },
     Scenario {
-        name: "quiet",
-        about: "little is written while disks fill up: what waits for the next entry is seen",
-        shards: 3,
-        targets: 1,
-        writers: 1,
-        faults: &[Full, FullStores, Kill],
-        chance: 80,
-        ..SMALL
-    },
-    Scenario {
         name: "clock",
         about: "wall clocks jump and drift while leaders change",
         targets: 3,

@@ -5,7 +5,6 @@
 //!  phases: form ─▶ chaos ─▶ heal ─▶ judge
 //! ```
 
-mod judge;
 mod operator;
 
 use crate::{
@@ -24,7 +23,6 @@ use crate::{
     sometimes, trace,
     violation::Violation,
 };
-use judge::Oaths;
 use model::NodeId;
 use node::Tuning;
 use operator::Stranger;
@@ -104,7 +102,6 @@ struct World {
     actors_base: Instant,
     ledger: Arc<Mutex<Ledger>>,
     replicas: Replicas,
-    oaths: Oaths,
     chaos: Option<Chaos>,
     dice: Dice,
     faults: BTreeMap<&'static str, u64>,
@@ -245,7 +242,6 @@ impl World {
             actors_base,
             ledger: Arc::default(),
             replicas: Replicas::default(),
-            oaths: Oaths::default(),
             chaos: None,
             dice,
             faults: BTreeMap::new(),
@@ -388,7 +384,6 @@ impl World {
                 self.ended(index, &ended);
             }
         }
-        self.oaths.hear(&self.machines)?;
         self.step_stranger();
         let before = trace::speak_as("actors");
         let target = self.actors_base + now;
@@ -457,7 +452,6 @@ impl World {
                 self.replicas.look(machine.name, probe.id(), &shards)?;
             }
         }
-        self.oaths.look(self.now, &self.machines, &self.replicas)?;
         if let Some(panic) = trace::panics().first() {
             return Err(Violation { invariant: "O12", text: panic.clone() });
         }
@@ -537,8 +531,6 @@ impl World {
         if !self.faults.contains_key(Fault::Configure.name()) {
             self.judge_slots(&net)?;
         }
-        self.judge_staleness(&net)?;
-        self.judge_queries(&net)?;
         self.look()
     }
 

@@ -16,7 +16,7 @@ use openraft::{
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, collections::BTreeSet, fmt, io};
 
-pub(crate) const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 const KIND_BLANK: u8 = 0;
 const KIND_COMMAND: u8 = 1;
 const KIND_MEMBERSHIP: u8 = 2;

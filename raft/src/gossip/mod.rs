@@ -25,7 +25,7 @@ use tokio::{sync::watch, task::AbortHandle, time::timeout};
 use transport::{NetTransport, NetTransportOptions};
 
 /// Version of the metadata's bytes.
-pub(crate) const META_VERSION: u8 = 1;
+const META_VERSION: u8 = 1;
 /// Longest metadata that memberlist carries.
 const META_BYTES_MAX: usize = 512;
 /// Between two looks at who is there.
@@ -112,14 +112,14 @@ pub struct GossipOptions {
     pub seeds: Vec<String>,
 }
 
-pub(crate) fn encode(meta: &GossipMeta) -> Result<Meta, GossipError> {
+fn encode(meta: &GossipMeta) -> Result<Meta, GossipError> {
     let body = postcard::to_stdvec(meta).map_err(|error| GossipError::Start(error.to_string()))?;
     let bytes = [&[META_VERSION], body.as_slice()].concat();
     let len = bytes.len();
     Meta::try_from(bytes).map_err(|_| GossipError::TooLong(len))
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Option<GossipMeta> {
+fn decode(bytes: &[u8]) -> Option<GossipMeta> {
     let (version, body) = bytes.split_first()?;
     if *version != META_VERSION { None } else { postcard::from_bytes(body).ok() }
 }

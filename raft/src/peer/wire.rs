@@ -38,24 +38,24 @@ pub(crate) mod kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tag {
+pub(super) enum Tag {
     Request,
     Answer,
     Refusal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) tag: Tag,
-    pub(crate) kind: u16,
-    pub(crate) shard: ShardId,
-    pub(crate) id: u64,
-    pub(crate) patience: Duration,
-    pub(crate) body: Bytes,
+pub(super) struct Message {
+    pub(super) tag: Tag,
+    pub(super) kind: u16,
+    pub(super) shard: ShardId,
+    pub(super) id: u64,
+    pub(super) patience: Duration,
+    pub(super) body: Bytes,
 }
 
 impl Message {
-    pub(crate) fn put(&self, frame: &mut BytesMut) {
+    pub(super) fn put(&self, frame: &mut BytesMut) {
         frame.reserve(HEADER_BYTES + self.body.len());
         frame.put_u8(match self.tag {
             Tag::Request => 0,
@@ -72,7 +72,7 @@ impl Message {
 }
 
 /// The messages of a frame, or that it is malformed.
-pub(crate) fn messages(mut frame: Bytes) -> Result<Vec<Message>, PeerError> {
+pub(super) fn messages(mut frame: Bytes) -> Result<Vec<Message>, PeerError> {
     let malformed = |what: &str| PeerError::Malformed(format!("peer frame with {what}"));
     let mut all = Vec::new();
     while !frame.is_empty() {

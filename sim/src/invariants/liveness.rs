@@ -1,13 +1,10 @@
 //! O9: when faults have ended the world heals: every node runs and answers, every shard has one leader, the same
-//! members and no backlog. And at any time: what is applied is told to who waits for it.
+//! members and no backlog.
 
-use crate::{machine::Machine, violation::Violation};
-use model::{LogIndex, ShardId};
+use crate::machine::Machine;
+use model::LogIndex;
 use node::GroupRole;
-use std::{collections::BTreeMap, time::Duration};
 
-/// How long an applied entry may remain untold: longer than a disk stands still under the checkpoint that follows it.
-const UNTOLD_MAX: Duration = Duration::from_secs(12);
 /// Entries that a replica may be behind in a world that goes on.
 const BACKLOG_MAX: u64 = 64;
 
@@ -75,55 +72,4 @@ fn not_whole_by(machines: &[Machine], shards: usize, backlog_max: u64) -> Option
         }
     }
     None
-}
-
-/// Since when replicas have applied more than they have told.
-#[derive(Debug, Default)]
-pub struct Untold(BTreeMap<(&'static str, ShardId), Duration>);
-
-impl Untold {
-    /// Looks at a replica of a machine that runs.
-    ///
-    /// # Errors
-    /// If a read would wait for what was applied long ago.
-    pub fn look(
-        &mut self,
-        now: Duration,
-        (machine, shard): (&'static str, ShardId),
-        applied: Option<LogIndex>,
-        told: Option<LogIndex>,
-    ) -> Result<(), Violation> {
-        let Some(applied) = applied.filter(|applied| told < Some(*applied)) else {
-            self.0.remove(&(machine, shard));
-            return Ok(());
-        };
-        let since = *self.0.entry((machine, shard)).or_insert(now);
-        if now.saturating_sub(since) <= UNTOLD_MAX {
-            return Ok(());
-        }
-        let text = format!(
-            "{machine} has applied entry {applied} of shard {shard} and told {told:?} for {:?}: reads wait for nothing",
-            now.saturating_sub(since)
-        );
-        Err(Violation { invariant: "O9", text })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_applied_entry_that_is_not_told_is_seen_after_a_while() {
-        let mut untold = Untold::default();
-        let mut look = |ms, told| {
-            let at = ("n1", ShardId(1));
-            untold.look(Duration::from_millis(ms), at, Some(LogIndex(5)), Some(LogIndex(told))).is_ok()
-        };
-        assert!(look(0, 4));
-        assert!(look(12_000, 4));
-        assert!(look(12_001, 5));
-        assert!(look(12_050, 4));
-        assert!(!look(24_051, 4));
-    }
 }

@@ -322,24 +322,6 @@ impl MemFs {
         })))
     }
 
-    /// An independent copy of what is durable: what a power loss that takes everything unsynced would leave.
-    #[must_use]
-    pub fn fork_durable(&self) -> MemFs {
-        let disk = self.disk();
-        let named = disk.durable_names.values().filter_map(|id| {
-            let bytes = disk.inodes.get(id)?.durable.clone();
-            Some((*id, Inode { durable: bytes.clone(), current: bytes, ..Inode::default() }))
-        });
-        MemFs(Arc::new(Mutex::new(Disk {
-            inodes: named.collect(),
-            names: disk.durable_names.clone(),
-            durable_names: disk.durable_names.clone(),
-            dirs: disk.dirs.clone(),
-            next_inode: disk.next_inode,
-            ..Disk::default()
-        })))
-    }
-
     /// Bytes of all files together, and the most there ever were.
     #[must_use]
     pub fn used_and_peak(&self) -> (u64, u64) {

@@ -1,7 +1,6 @@
 //! The log's specification.
 
 mod bound;
-mod corpus;
 mod damage;
 mod full;
 mod groups;
