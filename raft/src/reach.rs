@@ -23,7 +23,7 @@
 //! - `K` is later than `N`: it was committed after the question, so after `e`, and `e` stands before it.
 //!
 //! What may be too far is harmless but for the waiting: an entry of a deposed leader is never committed, so who waits
-//! has to have another way ([`crate::read`]). Nothing here trusts a clock or a term.
+//! asks again ([`crate::read`]). Nothing here trusts a clock or a term.
 
 use model::{LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
