@@ -170,6 +170,8 @@ mod tests {
         let pool = Pool::new(Handle::current());
         let usual = niceness();
         let first = told(&pool, || std::thread::current().id());
+        // What was done is told before its thread waits for more.
+        pool.settle(PATIENCE);
         let (second, nice) = told(&pool, || {
             step_back();
             (std::thread::current().id(), niceness())
