@@ -27,7 +27,7 @@ pub use config::ScrapeConfig;
 pub use fetch::ScrapeError;
 pub use schedule::{Assignment, MissedReason, MissedSlots};
 pub use scraper::{Health, Outcome, Scraper, ScraperOptions, ScraperOutput, ScraperPorts, TargetStatus};
-pub use series::MetricMetadata;
+pub use series::{MetricMetadata, schema_of_bucket_factor};
 pub use target::{Target, TargetGroup, TargetSet};
 pub use yaml::yaml_options;
 

@@ -261,12 +261,6 @@ impl Checker<'_> {
             let field = format!("{path}.convert_classic_histograms_to_nhcb");
             self.refuse_at(&field, line_of(nhcb), "remove it")?;
         }
-        if let Some(factor) =
-            raw.native_histogram_min_bucket_factor.as_ref().filter(|factor| factor.value > 0.0)
-        {
-            let field = format!("{path}.native_histogram_min_bucket_factor");
-            self.refuse_at(&field, line_of(factor), "remove it")?;
-        }
         if raw.enable_http2.as_ref().is_some_and(|on| on.value) {
             self.ignored.push(format!("{path}.enable_http2")); // scrapes speak HTTP/1.1
         }
@@ -474,6 +468,7 @@ impl Checker<'_> {
         let global_body = self.size("global.body_size_limit", &global.body_size_limit)?;
         let body = self.size(&format!("{path}.body_size_limit"), &raw.body_size_limit)?;
         let body = body.filter(|size| size.0 > 0);
+        let factor = raw.native_histogram_min_bucket_factor.as_ref().map(|factor| factor.value);
         Ok(ScrapeLimits {
             body_size: body.or(global_body).unwrap_or_default(),
             samples: pick_limit(&raw.sample_limit, &global.sample_limit),
@@ -482,6 +477,7 @@ impl Checker<'_> {
             label_value_length: pick_limit(&raw.label_value_length_limit, &global.label_value_length_limit),
             targets: pick_limit(&raw.target_limit, &global.target_limit),
             native_histogram_buckets: pick_limit(&raw.native_histogram_bucket_limit, &None),
+            native_histogram_schema: factor.map(scrape::schema_of_bucket_factor),
         })
     }
 

@@ -67,8 +67,10 @@ pub struct ScrapeLimits {
     pub label_value_length: u64,
     /// Targets of the configuration after relabelling; beyond it all of them fail.
     pub targets: u64,
-    /// Buckets of a native histogram. Prometheus lowers the resolution to meet it; here the scrape fails.
+    /// Buckets of a native histogram: its resolution is lowered until it meets them, and the scrape fails if none does.
     pub native_histogram_buckets: u64,
+    /// The finest resolution of a native histogram, as an exponential schema; `None`: any.
+    pub native_histogram_schema: Option<i32>,
 }
 
 /// A `file_sd_configs` entry. Watching the files is not done in this crate.

@@ -1,7 +1,7 @@
 //! A body becomes cells.
 
 use super::lines::{Bound, LineId, LineKind, NO_LINE};
-use super::{MetricMetadata, SeriesCache};
+use super::{MetricMetadata, SeriesCache, resolution};
 use crate::exposition::{
     BodyFormat, BoundLabel, Dialect, Entry, MetricKind, ProtobufEntry, ProtobufParser, TextParser,
     parse_value,
@@ -310,14 +310,13 @@ impl Run<'_> {
     fn protobuf(&mut self, body: &[u8]) -> Result<(), String> {
         let target = &self.cache.target;
         let mut parser = ProtobufParser::new(body, target.native_histograms, target.classic_histograms);
-        let buckets_max = target.config.limits.native_histogram_buckets;
+        let limits = target.config.limits;
         let mut key = Vec::new();
         while let Some(family) = parser.next().map_err(|error| error.to_string())? {
             self.family_metadata(&family);
-            for sample in family.samples {
-                if buckets_max > 0 && buckets(&sample.value) > buckets_max {
-                    return Err("histogram bucket limit exceeded".to_owned());
-                }
+            for mut sample in family.samples {
+                let (schema, buckets) = (limits.native_histogram_schema, limits.native_histogram_buckets);
+                resolution::limit(&mut sample.value, schema, buckets)?;
                 key.clear();
                 key.extend_from_slice(sample.name.as_bytes());
                 for (name, value) in &sample.labels {
@@ -356,15 +355,6 @@ impl Run<'_> {
             self.cache.families.insert(family.name.clone(), (metadata, self.cache.scrape));
         }
     }
-}
-
-fn buckets(value: &Value) -> u64 {
-    let count = match value {
-        Value::Float(_) => 0,
-        Value::Histogram(h) => h.positive_deltas.len() + h.negative_deltas.len(),
-        Value::FloatHistogram(h) => h.positive_buckets.len() + h.negative_buckets.len(),
-    };
-    count as u64
 }
 
 /// Reads ` VALUE⏎` or, in the text format, ` VALUE TIMESTAMP⏎`: value, timestamp, and where the next line begins.

@@ -16,6 +16,7 @@
 mod ingest;
 mod labels;
 mod lines;
+mod resolution;
 
 pub(crate) use ingest::{Body, Ingested, TimedSample};
 
@@ -28,6 +29,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use resolution::schema_of_bucket_factor;
 
 /// Gives each table of the process its identity.
 static TABLES: AtomicU64 = AtomicU64::new(1);

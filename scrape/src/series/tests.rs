@@ -248,3 +248,30 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn native_histograms_over_their_limit_lose_resolution() {
+    // One family `m` of one histogram: 8 observations in 8 buckets side by side at schema 3.
+    let body = b"\x1d\x0a\x01m\x18\x04\x22\x16\x3a\x14\x08\x08\x28\x06\x62\x04\x08\x02\x10\x08\
+        \x6a\x08\x02\0\0\0\0\0\0\0";
+    let scraped = |factor: Option<i32>, limit: u64| {
+        let mut cache = cache(|config| {
+            config.scrape_native_histograms = true;
+            config.limits.native_histogram_schema = factor;
+            config.limits.native_histogram_buckets = limit;
+        });
+        let mut bytes = body.to_vec();
+        let found = cache.ingest(Body {
+            bytes: &mut bytes,
+            format: BodyFormat::Protobuf,
+            timestamp: TimestampMs(NOW),
+        });
+        match (found.error, found.cells.as_slice()) {
+            (None, [(_, Value::Histogram(h))]) => Ok((h.schema, h.positive_deltas.len())),
+            (error, cells) => Err(format!("{error:?}, {} cells", cells.len())),
+        }
+    };
+    assert_eq!(scraped(None, 0), Ok((3, 8)));
+    assert_eq!(scraped(None, 4), Ok((2, 4)));
+    assert_eq!(scraped(Some(0), 4), Ok((0, 1)));
+}

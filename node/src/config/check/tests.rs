@@ -129,6 +129,17 @@ fn who_wants_native_histograms_asks_for_protobuf_first_unless_protocols_are_list
 }
 
 #[test]
+fn how_fine_native_histograms_are_kept_follows_from_factor_and_limit() {
+    let kept = |text: &str| {
+        let limits = one_job(text).limits;
+        (limits.native_histogram_schema, limits.native_histogram_buckets)
+    };
+    let both = "  native_histogram_min_bucket_factor: 1.1\n  native_histogram_bucket_limit: 160\n";
+    assert_eq!(kept(both), (Some(2), 160));
+    assert_eq!(kept(""), (None, 0));
+}
+
+#[test]
 fn a_key_with_nothing_behind_it_is_empty_and_not_the_default() {
     let rule = "  relabel_configs:\n  - {target_label: a, separator: , replacement: }\n";
     let spec = one_job(rule).relabel_configs[0].to_spec();
