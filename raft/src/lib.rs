@@ -1,6 +1,5 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
 
-mod agreement;
 mod confirm;
 mod duty_time;
 mod engine;
@@ -17,7 +16,6 @@ mod read;
 mod status;
 mod time;
 
-pub use agreement::{Addresses, Agreed, AgreementError, agree};
 pub use duty_time::{DutyTime, Jump};
 pub use engine::driver::{Driver, Effect, Event, Instant, Role, Timing};
 pub use engine::machine::DiskTrouble;
