@@ -40,13 +40,16 @@ pub(super) fn step_back() {
 struct State {
     jobs: VecDeque<Job>,
     threads: usize,
-    /// Threads that wait for work.
+    /// Those of them that were started and have not looked for work yet.
+    starting: usize,
+    /// Those of them that wait for work.
     idle: usize,
 }
 
 /// See the module.
 pub(super) struct Pool {
     runtime: Handle,
+    threads_max: usize,
     state: Mutex<State>,
     wake: Condvar,
     /// Told when a thread has nothing to do.
@@ -62,7 +65,12 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     /// Without threads yet; work may use `runtime`.
     pub(super) fn new(runtime: Handle) -> Arc<Pool> {
-        Arc::new(Pool { runtime, state: Mutex::default(), wake: Condvar::new(), rest: Condvar::new() })
+        Pool::of(runtime, THREADS_MAX)
+    }
+
+    fn of(runtime: Handle, threads_max: usize) -> Arc<Pool> {
+        let state = Mutex::default();
+        Arc::new(Pool { runtime, threads_max, state, wake: Condvar::new(), rest: Condvar::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,17 +97,24 @@ impl Pool {
 
     /// One thread more, if there may be one.
     fn start(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        if state.threads >= THREADS_MAX {
+        if state.threads >= self.threads_max {
             return;
         }
         state.threads += 1;
+        state.starting += 1;
         drop(state);
         let pool = self.clone();
-        let started = std::thread::Builder::new().name("work".to_owned()).spawn(move || pool.work());
-        if let Err(error) = started {
+        // A new thread is as urgent as the one that starts it.
+        let stepped_back = STEPPED_BACK.get();
+        let work = move || {
+            STEPPED_BACK.set(stepped_back);
+            pool.work();
+        };
+        if let Err(error) = std::thread::Builder::new().name("work".to_owned()).spawn(work) {
             tracing::warn!(%error, "no thread for work that blocks");
             let mut state = self.state();
             state.threads -= 1;
+            state.starting -= 1;
             // Whoever is there takes it up; if nobody is, it is done here, late rather than never.
             let alone = if state.threads == 0 { state.jobs.pop_front() } else { None };
             drop(state);
@@ -110,15 +125,18 @@ impl Pool {
     fn work(self: Arc<Self>) {
         let _entered = self.runtime.enter();
         let mut state = self.state();
+        state.starting -= 1;
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
                 // As everywhere, a panic ends the work and is logged by the hook; who waits for it learns of it.
                 let _ended = catch_unwind(AssertUnwindSafe(job));
                 state = self.state();
-                if STEPPED_BACK.get() {
-                    break;
-                }
+            }
+            if STEPPED_BACK.get() {
+                break;
+            }
+            if !state.jobs.is_empty() {
                 continue;
             }
             state.idle += 1;
@@ -132,7 +150,7 @@ impl Pool {
         }
         state.threads -= 1;
         self.rest.notify_all();
-        if state.jobs.len() > state.idle {
+        if state.jobs.len() > state.idle + state.starting {
             self.start(state);
         }
     }
@@ -181,6 +199,22 @@ mod tests {
         assert_eq!(first, second, "a thread is used again");
         assert_ne!(second, third);
         assert_eq!((nice, usual_again), (NICENESS.max(usual), usual));
+    }
+
+    #[tokio::test]
+    async fn a_thread_started_by_one_that_stepped_back_is_as_little_urgent_and_not_kept_either() {
+        let pool = Pool::of(Handle::current(), 1);
+        let usual = niceness();
+        let (send, receive) = mpsc::channel();
+        let queue = pool.clone();
+        pool.run(Box::new(move || {
+            step_back();
+            // There is no room for another thread: this one starts it when it ends.
+            queue.run(Box::new(move || drop(send.send(niceness()))));
+        }));
+        assert_eq!(receive.recv_timeout(PATIENCE), Ok(NICENESS.max(usual)));
+        pool.settle(PATIENCE);
+        assert_eq!(told(&pool, niceness), usual);
     }
 
     #[tokio::test]
