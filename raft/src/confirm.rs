@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`crate::reach`] has the argument. Only as many are asked as make a majority with the asker, those first that lead
-//! most; the others when an answer is late. No leader is needed and no term is compared: what a leader has applied
+//! most; the others when an answer is late, or when what was heard before was not applied in time. No leader is needed and no term is compared: what a leader has applied
 //! would not do, because a follower may have applied more and shown it, when the leader's own disk is slow or full.
 //!
 //! Nothing here trusts a clock for what is true, only for whom to ask; and openraft is not asked: an answer is read from
@@ -19,6 +19,7 @@ use crate::{
     node::Inner,
     peer::kind,
     reach::{Reach, reached},
+    status::GroupRole,
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -33,10 +34,6 @@ use tokio::time::sleep;
 
 /// Groups that may be asked for in one request.
 pub(crate) const SHARDS_MAX: usize = 1024;
-/// How long the round may take: then another is begun.
-const ROUND: Duration = Duration::from_millis(150);
-/// How long those who were asked first may take, before the others are asked, too.
-const HEDGE: Duration = Duration::from_millis(20);
 /// Who was late is not asked first again for so long.
 const TARDY: Duration = Duration::from_secs(1);
 
@@ -90,13 +87,31 @@ fn order(groups: &Asked, us: Option<NodeId>, tardy: &BTreeSet<NodeId>) -> (Vec<N
     (order, first)
 }
 
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// As few as are enough, others only when these are late.
+    Few,
+    /// All at once, and whoever answers in time counts.
+    All,
+}
+
 fn word(group: &Group) -> Word {
-    let applied = group.applied.borrow().map(|id| id.index);
+    {
+        let status = group.status.borrow();
+        if status.role == GroupRole::Leader {
+            group.tail.meet(status.term);
+        }
+    }
+    let applied = *group.applied.borrow();
     Word { shard: group.shard.0, reach: group.tail.told(applied) }
 }
 
 impl Inner {
     fn words(&self, shards: &[u32]) -> Vec<Word> {
+        if self.is_fenced() {
+            return Vec::new();
+        }
         let groups = shards.iter().filter_map(|shard| self.group(ShardId(*shard)));
         groups.map(|group| word(&group)).collect()
     }
@@ -109,14 +124,18 @@ impl Inner {
         encode(&self.words(&shards))
     }
 
-    /// The read indexes that one round finds.
-    pub(crate) async fn confirm(&self, shards: &[ShardId]) -> BTreeMap<ShardId, LogIndex> {
+    /// The read indexes that one round finds. It may take as long as a leader is silent between two heartbeats, and those
+    /// who were asked first a small part of that.
+    pub(crate) async fn confirm(&self, shards: &[ShardId], asking: Asking) -> BTreeMap<ShardId, LogIndex> {
+        let patience = self.options.timing.heartbeat;
+        let hedge = patience * 2 / 15;
         let numbers: Vec<u32> = shards.iter().map(|shard| shard.0).collect();
         let Ok(body) = encode(&numbers) else { return BTreeMap::new() };
         let us = self.us.borrow().node;
         let mut round = Round::new(shards);
         if let Some(us) = us
             && round.hear(us, self.words(&numbers))
+            && asking == Asking::Few
         {
             return round.found; // a cluster of one
         }
@@ -125,10 +144,11 @@ impl Inner {
             (status.voters.clone(), status.leader)
         });
         let clock = &self.ports.clock;
-        let (order, first) = order(&groups.collect(), us, &self.tardy.at(clock.monotonic()));
+        let (order, enough) = order(&groups.collect(), us, &self.tardy.at(clock.monotonic()));
+        let first = if asking == Asking::All { order.len() } else { enough };
         let mut asked: FuturesUnordered<BoxFuture<'static, (NodeId, Vec<Word>)>> = FuturesUnordered::new();
         let ask = |member: NodeId| -> BoxFuture<'static, (NodeId, Vec<Word>)> {
-            let answer = self.reading.ask(member, kind::CONFIRM, ShardId::META, body.clone(), ROUND);
+            let answer = self.reading.ask(member, kind::CONFIRM, ShardId::META, body.clone(), patience);
             Box::pin(async move {
                 // A member that says nothing confirms nothing.
                 let words = answer.await.ok().and_then(|body| decode::<Vec<Word>>(&body).ok());
@@ -138,7 +158,8 @@ impl Inner {
         let mut silent: BTreeSet<NodeId> = order[..first].iter().copied().collect();
         asked.extend(silent.iter().map(|member| ask(*member)));
         let mut others = &order[first..];
-        let mut hedge = std::pin::pin!(sleep(HEDGE));
+        let mut late = false;
+        let mut hedge = std::pin::pin!(sleep(hedge));
         loop {
             tokio::select! {
                 biased;
@@ -147,7 +168,7 @@ impl Inner {
                         if !words.is_empty() {
                             silent.remove(&member);
                         }
-                        if round.hear(member, words) {
+                        if round.hear(member, words) && (asking == Asking::Few || late) {
                             return round.found;
                         }
                         if !asked.is_empty() {
@@ -157,7 +178,12 @@ impl Inner {
                     None if others.is_empty() => return round.found,
                     None => {}
                 },
-                () = &mut hedge, if !others.is_empty() => {}
+                () = &mut hedge, if !late => {
+                    late = true;
+                    if asking == Asking::All && round.is_complete() {
+                        return round.found;
+                    }
+                }
             }
             // Late, away, or of another mind: the others may know.
             let now = clock.monotonic();
@@ -188,13 +214,17 @@ impl Round {
             }
         }
         for shard in &self.shards {
-            if !self.found.contains_key(shard)
-                && let Some(words) = self.words.get(shard)
+            if let Some(words) = self.words.get(shard)
                 && let Some(index) = reached(words.iter().map(|(node, reach)| (*node, reach)))
             {
-                self.found.insert(*shard, index);
+                // Each is enough, also if a later word of newer members is not.
+                self.found.entry(*shard).and_modify(|found| *found = index.min(*found)).or_insert(index);
             }
         }
+        self.is_complete()
+    }
+
+    fn is_complete(&self) -> bool {
         self.shards.iter().all(|shard| self.found.contains_key(shard))
     }
 }
@@ -240,6 +270,16 @@ mod tests {
         assert!(!round.hear(NodeId(1), reaching(118)));
         assert!(round.hear(NodeId(2), reaching(120)));
         assert_eq!(round.found[&ShardId(1)], LogIndex(120));
+    }
+
+    #[test]
+    fn of_three_the_nearest_two_count() {
+        // The third has what a deposed leader left behind, and cannot be reached by the new one.
+        let mut round = Round::new(&[ShardId(1)]);
+        assert!(!round.hear(NodeId(1), reaching(105)));
+        assert!(round.hear(NodeId(2), reaching(110)));
+        assert!(round.hear(NodeId(3), reaching(106)));
+        assert_eq!(round.found[&ShardId(1)], LogIndex(106));
     }
 
     #[test]

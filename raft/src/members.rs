@@ -1,6 +1,13 @@
 //! Who belongs to a group, and who leads it.
 
-use crate::{RaftNode, engine::types::Types, group::Group, status::GroupRole};
+use crate::{
+    RaftNode,
+    engine::{network::decode, types::Types},
+    group::Group,
+    peer::kind,
+    status::GroupRole,
+};
+use bytes::Bytes;
 use model::{LogIndex, NodeId, ShardId};
 use openraft::{
     errors::{ClientWriteError, RaftError},
@@ -29,6 +36,8 @@ pub enum MemberError {
     Unknown(String),
 }
 
+/// Patience with a node that is asked whether it would lead.
+const WILLING_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a follower may take to catch up before leadership is transferred to it.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
@@ -142,6 +151,10 @@ impl RaftNode {
         if self.0.us.borrow().node == Some(to) {
             return Ok(());
         }
+        // openraft proposes nothing any more once it was asked to transfer, whatever becomes of it: ask before.
+        if !self.is_willing(to).await {
+            return Err(MemberError::Invalid(format!("node {to} is not fit to lead, or does not answer")));
+        }
         self.caught_up(&group, to).await?;
         model::point!("members.transfer.begin");
         group
@@ -157,6 +170,11 @@ impl RaftNode {
             Ok(Ok(status)) => Err(MemberError::Unknown(format!("node {:?} leads now", status.leader))),
             _ => Err(MemberError::Unknown("no new leader in time".to_owned())),
         }
+    }
+
+    async fn is_willing(&self, node: NodeId) -> bool {
+        let asked = self.0.peers.ask(node, kind::WILLING, ShardId::META, Bytes::new(), WILLING_PATIENCE);
+        asked.await.is_ok_and(|answer| decode(&answer).unwrap_or(false))
     }
 
     /// Waits until a follower has nearly everything, so that the pause is short.
@@ -176,16 +194,22 @@ impl RaftNode {
     }
 
     /// Hands over whatever this node leads, each to the voter that has most and that leads least, all at once; to none
-    /// of `unfit`. Yields the shards that are still led here.
+    /// of `unfit`, nor to one that does not say that it would lead. Yields the shards that are still led here.
     pub async fn hand_over(&self, unfit: &BTreeSet<NodeId>, deadline: Duration) -> Vec<ShardId> {
         let us = self.0.us.borrow().node;
+        let led = self.shards().into_iter().filter(|shard| self.led(*shard).is_ok());
+        let voters: BTreeSet<NodeId> =
+            led.filter_map(|shard| self.status(shard)).flat_map(|status| status.voters).collect();
+        let others = voters.into_iter().filter(|voter| Some(*voter) != us && !unfit.contains(voter));
+        let asked = others.map(async |node| self.is_willing(node).await.then_some(node));
+        let willing: BTreeSet<NodeId> =
+            futures::future::join_all(asked).await.into_iter().flatten().collect();
         let mut given: std::collections::BTreeMap<NodeId, usize> = std::collections::BTreeMap::new();
         let mut moves = Vec::new();
         for shard in self.shards() {
             let (Ok(group), Some(status)) = (self.led(shard), self.status(shard)) else { continue };
             let matched = group.progress().matched;
-            let fit = |voter: &&NodeId| Some(**voter) != us && !unfit.contains(voter);
-            let others = status.voters.iter().filter(fit);
+            let others = status.voters.iter().filter(|voter| willing.contains(voter));
             let best = others.max_by_key(|voter| {
                 let load = given.get(voter).copied().unwrap_or(0);
                 // A lag of an entry or two is made up while the transfer is prepared.

@@ -585,8 +585,13 @@ impl Inner {
 
     /// Works on one of raft's own requests.
     async fn answer(&self, from: PeerName, kind: u16, shard: ShardId, body: Bytes) -> Result<Bytes, String> {
-        if kind == kind::CONFIRM {
-            return self.answer_confirm(&body);
+        match kind {
+            kind::CONFIRM => return self.answer_confirm(&body),
+            kind::WILLING => return network::encode(&self.is_willing()),
+            kind::FENCE => {}
+            // It may have forgotten for whom it voted and what it acknowledged.
+            _ if self.is_fenced() => return Err("this node is fenced".to_owned()),
+            _ => {}
         }
         let from = from.node.ok_or("sender has no id")?;
         let group = self.group(shard).ok_or_else(|| format!("shard {shard} is not hosted here"))?;
@@ -607,11 +612,14 @@ impl Inner {
             )),
             kind => {
                 let room = |bytes| self.ports.log.check_room(bytes);
-                let abstains = self.abstains.load(Ordering::Acquire);
-                let (answer, noted) = network::answer(&group.raft, kind, &body, room, abstains).await?;
+                let (answer, noted) = network::answer(&group.raft, kind, &body, room).await?;
                 let event = match noted {
                     Noted::Nothing => return Ok(answer),
                     Noted::Heard => Event::Heard(shard),
+                    Noted::Followed(term) => {
+                        group.tail.meet(term);
+                        Event::Heard(shard)
+                    }
                     Noted::Granted => Event::Granted(shard),
                 };
                 self.driver.try_send(event).ok(); // a full queue holds many of the same kind
@@ -622,6 +630,15 @@ impl Inner {
 }
 
 impl Inner {
+    /// Whether this node would take a leadership that is handed to it.
+    pub(crate) fn is_willing(&self) -> bool {
+        !self.abstains.load(Ordering::Acquire) && !self.is_fenced()
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.borrow().is_some()
+    }
+
     /// A leader says that this node had acknowledged everything up to `upto`; the log knows whether it still has that.
     fn check_fence(&self, shard: ShardId, upto: LogIndex) {
         let last = self.ports.log.state(shard).and_then(|state| state.last).map(|last| last.index);
@@ -775,6 +792,9 @@ impl Inner {
         let refused = |reason: String| ProposeError::Refused { reason, leader: None };
         let unknown = |reason: String| ProposeError::Unknown { reason };
         let group = self.group(shard).ok_or_else(|| refused(format!("shard {shard} is not hosted here")))?;
+        if self.is_fenced() {
+            return Err(refused("this node is fenced".to_owned()));
+        }
         if command.len() > COMMAND_BYTES_MAX {
             return Err(refused(format!(
                 "command of {} bytes, at most {COMMAND_BYTES_MAX} are taken",

@@ -22,10 +22,17 @@
 //!   follow `N`. Both share a member with ours.
 //! - `K` is later than `N`: it was committed after the question, so after `e`, and `e` stands before it.
 //!
+//! So any majority's farthest is enough, and where more answered, the lowest of those counts.
+//!
+//! A disk that is put back to an older image forgets. The leader notices at the next word that it sends
+//! ([`crate::engine::witness`]) and fences the node; so a replica says nothing before a leader was heard in this process
+//! and an entry of that leader's term is applied. A later leader did not know the old disk, but the first entry of its
+//! term stands behind all that was committed before.
+//!
 //! What may be too far is harmless but for the waiting: an entry of a deposed leader is never committed, so who waits
 //! asks again ([`crate::read`]). Nothing here trusts a clock or a term.
 
-use model::{LogIndex, NodeId};
+use model::{LogId, LogIndex, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -57,8 +64,10 @@ pub(crate) struct Reach {
 pub(crate) struct Tail {
     /// Behind the last durable entry.
     durable: AtomicU64,
-    /// Behind the last entry that may be about members. Never lowered: what is too high keeps the replica silent.
+    /// Behind the last entry that may be about members; what is too high keeps the replica silent.
     members_upto: AtomicU64,
+    /// One more than the term of the first leader that was met in this process; 0 before.
+    met: AtomicU64,
     /// The members as of what is applied.
     members: Mutex<Option<Members>>,
 }
@@ -87,6 +96,13 @@ impl Tail {
     /// Entries behind this one were cut off, and every append before was told.
     pub(crate) fn cut(&self, last: Option<LogIndex>) {
         self.durable.fetch_min(behind(last), Ordering::SeqCst);
+        // What was cut was never committed, and the next entry about members comes after this.
+        self.members_upto.fetch_min(behind(last), Ordering::SeqCst);
+    }
+
+    /// The leader of this term, or this node as that leader, found nothing missing in the log.
+    pub(crate) fn meet(&self, term: Term) {
+        self.met.compare_exchange(0, term.0 + 1, Ordering::SeqCst, Ordering::SeqCst).ok();
     }
 
     /// These are the members as of what is applied; to be called before that is told as applied.
@@ -94,17 +110,22 @@ impl Tail {
         *self.members.lock().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
-    /// What may be said now; nothing while the members may be changing. `applied` is what was told as applied, read
-    /// before this is called.
-    pub(crate) fn told(&self, applied: Option<LogIndex>) -> Option<Reach> {
+    /// What may be said now; nothing while the members may be changing, and before a leader was met. `applied` is what
+    /// was told as applied, read before this is called.
+    pub(crate) fn told(&self, applied: Option<LogId>) -> Option<Reach> {
+        let applied = applied?;
+        let met = self.met.load(Ordering::SeqCst);
+        if met == 0 || applied.term.0 + 1 < met {
+            return None;
+        }
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let durable = self.durable.load(Ordering::SeqCst);
         // Read last. If all that may be about members was applied before they were read, they are the last in the log.
-        if self.members_upto.load(Ordering::SeqCst) > behind(applied) {
+        if self.members_upto.load(Ordering::SeqCst) > behind(Some(applied.index)) {
             return None;
         }
         // An installed snapshot is applied without having been in the log, and may bring members with it.
-        let last = durable.saturating_sub(1).max(applied?.0).max(members.index);
+        let last = durable.saturating_sub(1).max(applied.index.0).max(members.index);
         Some(Reach { last, members })
     }
 }
@@ -114,12 +135,15 @@ pub(crate) fn reached<'w>(words: impl Iterator<Item = (NodeId, &'w Reach)>) -> O
     let words: BTreeMap<NodeId, &Reach> = words.collect();
     let newest = words.values().max_by_key(|reach| reach.members.index)?;
     let named = &newest.members;
-    let voters = || named.voters.iter().flatten();
     let agrees = |voter: &u64| words.get(&NodeId(*voter)).filter(|reach| reach.members.index == named.index);
-    let majority =
-        |voters: &Vec<u64>| voters.iter().filter(|voter| agrees(voter).is_some()).count() * 2 > voters.len();
-    let enough = !named.voters.is_empty() && named.voters.iter().all(majority);
-    enough.then(|| voters().filter_map(agrees).map(|reach| LogIndex(reach.last)).max())?
+    // The nearest majority's farthest; nothing without a majority.
+    let nearest = |voters: &Vec<u64>| {
+        let mut lasts: Vec<u64> = voters.iter().filter_map(agrees).map(|reach| reach.last).collect();
+        lasts.sort_unstable();
+        lasts.get(voters.len() / 2).copied()
+    };
+    let of_each: Option<Vec<u64>> = named.voters.iter().map(nearest).collect();
+    of_each?.into_iter().max().map(LogIndex)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! the logs once the next leader has reached them. So rounds are repeated, and the lowest index is waited for.
 //! Nothing here trusts a clock: who was paused or cut off finds no majority.
 
-use crate::RaftNode;
+use crate::{RaftNode, confirm::Asking};
 use futures::future::join_all;
 use model::{LogIndex, ShardId};
 use std::{collections::BTreeMap, time::Duration};
@@ -54,7 +54,9 @@ impl RaftNode {
                 if missing.is_empty() {
                     return;
                 }
-                let round = self.0.confirm(&missing).await;
+                // A member that was asked may have what a deposed leader left behind, and keep it: the others know better.
+                let is_first = missing.iter().all(|shard| !lowest.contains_key(shard));
+                let round = self.0.confirm(&missing, if is_first { Asking::Few } else { Asking::All }).await;
                 let is_mute = round.is_empty();
                 for (shard, index) in round {
                     lowest.entry(shard).and_modify(|lowest| *lowest = index.min(*lowest)).or_insert(index);

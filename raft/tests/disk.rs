@@ -89,6 +89,26 @@ async fn a_node_that_abstains_leads_nothing_even_if_asked_to() {
     cluster.stop().await;
 }
 
+/// openraft proposes nothing any more once it was asked to transfer: a node that refuses must be asked before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whom_nobody_fit_can_follow_keeps_leading() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    for node in 1..=3 {
+        cluster.nodes[&node].raft.abstain(true).await;
+    }
+    let kept = cluster.nodes[&leader].raft.hand_over(&Default::default(), PATIENCE).await;
+    assert!(kept.contains(&A));
+    cluster.propose(leader, A, "goes on").await.expect("it still leads");
+    let term = cluster.nodes[&leader].raft.status(A).map(|status| status.term);
+    let others: Vec<u64> = (1..=3).filter(|node| *node != leader).collect();
+    cluster.nodes[&others[1]].raft.abstain(false).await;
+    cluster.nodes[&leader].raft.hand_over(&Default::default(), PATIENCE).await;
+    assert_eq!(cluster.leader_among(A, &others).await, others[1], "the only one that is fit");
+    assert!(cluster.nodes[&others[1]].raft.status(A).map(|status| status.term) > term);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_syncs_fail_stands_down_and_the_others_lead() {
     let mut cluster = Cluster::start().await;

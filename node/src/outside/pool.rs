@@ -210,7 +210,7 @@ mod tests {
         pool.run(Box::new(move || {
             step_back();
             // There is no room for another thread: this one starts it when it ends.
-            queue.run(Box::new(move || drop(send.send(niceness()))));
+            queue.run(Box::new(move || send.send(niceness()).expect("the test waits")));
         }));
         assert_eq!(receive.recv_timeout(PATIENCE), Ok(NICENESS.max(usual)));
         pool.settle(PATIENCE);

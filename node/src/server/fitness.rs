@@ -22,7 +22,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const HAND_OVER_INTERVAL: Duration = Duration::from_secs(2);
 /// Beyond this the node warns, milliseconds.
 const WARN_MS: u64 = 1_000;
-/// A shard without a leader for so long takes one whose clock is off: wrong timestamps are better than none.
+/// A shard without a leader for so long takes one that is not fit: one whose clock is off is better than none, and one
+/// without room can still hand over what others lack.
 const LEADERLESS_MAX: Duration = Duration::from_secs(30);
 /// Patience with a handover.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -44,7 +45,8 @@ pub(super) async fn run(node: Arc<Node>) {
             _ => None,
         };
         node.health.set_trouble(no_room.clone());
-        let unfit = no_room.or_else(|| clock.trouble(node.health.leaderless_for()));
+        let unfit = no_room.or_else(|| clock.trouble());
+        let unfit = unfit.filter(|_| node.health.leaderless_for() < LEADERLESS_MAX);
         if unfit != unfit_before {
             match &unfit {
                 Some(reason) => tracing::error!(reason, "this node is not fit to lead: handing over"),
@@ -86,10 +88,9 @@ impl ClockState {
         self.is_off = off.unsigned_abs() > CLOCK_OFF_MS;
     }
 
-    /// Why this node is not to lead because of it, when some shard has had no leader for so long.
-    fn trouble(&self, leaderless: Duration) -> Option<String> {
-        let unfit = self.is_off && leaderless < LEADERLESS_MAX;
-        unfit.then(|| format!("its clock is more than {} s off", CLOCK_OFF_MS / 1000))
+    /// Why this node is not to lead because of it.
+    fn trouble(&self) -> Option<String> {
+        self.is_off.then(|| format!("its clock is more than {} s off", CLOCK_OFF_MS / 1000))
     }
 }
 
@@ -115,24 +116,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_off_is_unfit_until_it_is_right_or_nobody_else_leads() {
+    fn a_clock_that_is_off_is_unfit_until_it_is_right() {
         let mut clock = ClockState::default();
         clock.look(Some(-4_000));
-        assert_eq!(clock.trouble(Duration::ZERO), None);
+        assert_eq!(clock.trouble(), None);
         clock.look(Some(-86_400_000));
-        assert!(clock.trouble(Duration::ZERO).is_some());
-        assert_eq!(clock.trouble(LEADERLESS_MAX), None);
+        assert!(clock.trouble().is_some());
         clock.look(Some(2));
-        assert_eq!(clock.trouble(Duration::ZERO), None);
+        assert_eq!(clock.trouble(), None);
     }
 
     #[test]
     fn who_hears_nobody_to_compare_with_believes_what_it_knew() {
         let mut clock = ClockState::default();
         clock.look(None);
-        assert_eq!(clock.trouble(Duration::ZERO), None);
+        assert_eq!(clock.trouble(), None);
         clock.look(Some(9_000));
         clock.look(None);
-        assert!(clock.trouble(Duration::ZERO).is_some());
+        assert!(clock.trouble().is_some());
     }
 }

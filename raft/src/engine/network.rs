@@ -9,7 +9,7 @@ use super::{
 use crate::peer::{PeerError, Peers, kind};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use model::{LogIndex, NodeId, ShardId};
+use model::{LogIndex, NodeId, ShardId, Term};
 use openraft::{
     OptionalSend, alias,
     base::{BoxFuture, BoxStream},
@@ -259,18 +259,18 @@ pub(crate) enum Noted {
     Nothing,
     /// The group's leader was heard.
     Heard,
+    /// The leader of this term was heard, and found nothing missing before what it sent.
+    Followed(Term),
     /// A vote was granted.
     Granted,
 }
 
-/// Works on an append, vote, pre-vote or transfer. `room` says whether the log takes as many bytes as the request has;
-/// `abstains` whether this node takes no leadership.
+/// Works on an append, vote, pre-vote or transfer. `room` says whether the log takes as many bytes as the request has.
 pub(crate) async fn answer(
     raft: &Raft,
     kind: u16,
     body: &[u8],
     room: impl FnOnce(usize) -> Result<(), LogError> + Send,
-    abstains: bool,
 ) -> Result<(Bytes, Noted), String> {
     Ok(match kind {
         kind::APPEND => {
@@ -280,9 +280,16 @@ pub(crate) async fn answer(
                 // without entries is heard on a full disk, too.
                 room(body.len()).map_err(|error| error.to_string())?;
             }
+            let term = Term(request.vote.leader_id.term);
             let answer = raft.append_entries(request).await.map_err(|error| error.to_string())?;
-            let higher = matches!(answer, AppendEntriesResponse::HigherVote(_));
-            (encode(&answer)?, if higher { Noted::Nothing } else { Noted::Heard })
+            let noted = match answer {
+                AppendEntriesResponse::HigherVote(_) => Noted::Nothing,
+                AppendEntriesResponse::Conflict => Noted::Heard,
+                AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
+                    Noted::Followed(term)
+                }
+            };
+            (encode(&answer)?, noted)
         }
         kind::VOTE => {
             let answer = raft.vote(decode(body)?).await.map_err(|error| error.to_string())?;
@@ -294,9 +301,6 @@ pub(crate) async fn answer(
         }
         kind::TRANSFER => {
             let request: TransferLeaderRequest<Types> = decode(body)?;
-            if abstains && *request.to_node_id() == *raft.node_id() {
-                return Err("this node is not fit to lead".to_owned());
-            }
             let answer = raft.handle_transfer_leader(request).await.map_err(|error| error.to_string())?;
             (encode(&answer)?, Noted::Nothing)
         }

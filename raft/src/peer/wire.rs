@@ -35,6 +35,7 @@ pub(crate) mod kind {
     pub(crate) const SNAPSHOT_READ: u16 = 13;
     pub(crate) const CONFIRM: u16 = 14;
     pub(crate) const FENCE: u16 = 15;
+    pub(crate) const WILLING: u16 = 16;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

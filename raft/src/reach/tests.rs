@@ -18,6 +18,8 @@ fn two_of_three_reach_as_far_as_the_farther() {
     assert_eq!(heard(&[(1, &far)]), None);
     assert_eq!(heard(&[(1, &near), (2, &far)]), Some(LogIndex(120)));
     assert_eq!(heard(&[(1, &far), (3, &near)]), Some(LogIndex(120)));
+    assert_eq!(heard(&[(1, &far), (2, &far), (3, &near)]), Some(LogIndex(120)));
+    assert_eq!(heard(&[(1, &near), (2, &far), (3, &near)]), Some(LogIndex(118)));
 }
 
 #[test]
@@ -44,13 +46,20 @@ fn members(index: u64) -> Option<Members> {
     Some(Members { index, voters: vec![vec![1, 2, 3]] })
 }
 
+/// A tail that has met the leader of term 1.
+fn met() -> Tail {
+    let tail = Tail::default();
+    tail.meet(Term(1));
+    tail
+}
+
 fn last(tail: &Tail, applied: u64) -> Option<u64> {
-    tail.told(Some(LogIndex(applied))).map(|reach| reach.last)
+    tail.told(Some(LogId { term: Term(1), index: LogIndex(applied) })).map(|reach| reach.last)
 }
 
 #[test]
 fn a_replica_is_silent_while_an_entry_about_members_is_not_applied() {
-    let tail = Tail::default();
+    let tail = met();
     assert_eq!(tail.told(None), None);
     tail.settle(members(0));
     tail.reach(LogIndex(7));
@@ -64,7 +73,7 @@ fn a_replica_is_silent_while_an_entry_about_members_is_not_applied() {
 
 #[test]
 fn a_replica_is_silent_after_its_start_until_it_has_applied_what_its_log_had() {
-    let tail = Tail::default();
+    let tail = met();
     tail.settle(members(0));
     tail.open(Some(LogIndex(7)));
     assert_eq!(last(&tail, 6), None);
@@ -73,7 +82,7 @@ fn a_replica_is_silent_after_its_start_until_it_has_applied_what_its_log_had() {
 
 #[test]
 fn what_was_cut_off_is_no_longer_reached() {
-    let tail = Tail::default();
+    let tail = met();
     tail.settle(members(0));
     tail.reach(LogIndex(9));
     tail.cut(Some(LogIndex(4)));
@@ -83,8 +92,34 @@ fn what_was_cut_off_is_no_longer_reached() {
 }
 
 #[test]
-fn an_installed_snapshot_counts_without_having_been_in_the_log() {
+fn what_was_cut_off_no_longer_keeps_a_replica_silent() {
+    let tail = met();
+    tail.settle(members(0));
+    tail.open(Some(LogIndex(9)));
+    tail.cut(Some(LogIndex(4)));
+    assert_eq!(last(&tail, 3), None);
+    assert_eq!(last(&tail, 4), Some(4));
+    tail.accept_members(LogIndex(5));
+    assert_eq!(last(&tail, 4), None);
+}
+
+#[test]
+fn a_replica_is_silent_until_a_leader_was_met_and_an_entry_of_its_term_is_applied() {
     let tail = Tail::default();
+    tail.settle(members(0));
+    tail.reach(LogIndex(7));
+    let told = |term, index| tail.told(Some(LogId { term: Term(term), index: LogIndex(index) })).is_some();
+    assert!(!told(3, 7));
+    tail.meet(Term(4));
+    assert!(!told(3, 7));
+    assert!(told(4, 8));
+    tail.meet(Term(6));
+    assert!(told(4, 8), "the first leader that was met counts");
+}
+
+#[test]
+fn an_installed_snapshot_counts_without_having_been_in_the_log() {
+    let tail = met();
     tail.settle(members(40));
     assert_eq!(last(&tail, 50), Some(50));
     assert_eq!(last(&tail, 30), Some(40));
@@ -109,6 +144,19 @@ struct Replica {
     /// Entries known to be committed, which are applied.
     committed: usize,
     tail: Tail1,
+    /// The term of the first leader met since the start.
+    met: Option<u64>,
+    /// Its disk was put back to an older image, and what a leader sent since is not applied yet.
+    forgot: bool,
+    fenced: bool,
+}
+
+impl Replica {
+    /// A leader was met, and an entry of its term is applied.
+    fn is_settled(&self) -> bool {
+        let applied = self.log[..self.committed].last();
+        self.met.is_some_and(|met| applied.is_some_and(|applied| applied.term >= met))
+    }
 }
 
 /// What a [`Tail`] holds, to be cloned.
@@ -126,6 +174,8 @@ enum Step {
     /// How many of the entries that it lacks the follower gets.
     Replicate(u64, u64, u8),
     Restart(u64),
+    /// It starts with an image of its disk that lacks so many entries.
+    Forget(u64, u8),
     Answer(u64),
 }
 
@@ -139,6 +189,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (node.clone(), any::<u8>()).prop_map(|(node, to)| Step::Change(node, to)),
         10 => (node.clone(), node.clone(), 0_u8..4).prop_map(|(from, to, count)| Step::Replicate(from, to, count)),
         1 => node.clone().prop_map(Step::Restart),
+        1 => (node.clone(), 1_u8..4).prop_map(|(node, count)| Step::Forget(node, count)),
         4 => node.prop_map(Step::Answer),
     ]
 }
@@ -151,12 +202,18 @@ struct Group {
     replicas: BTreeMap<u64, Replica>,
     /// Entries that were ever committed, as far as anybody can know.
     committed: Vec<Entry>,
+    /// By term and follower, how many entries it acknowledged to the leader.
+    acknowledged: BTreeMap<(u64, u64), usize>,
 }
 
 impl Group {
     fn new(voters: BTreeSet<u64>) -> Group {
         let first = Entry { term: 0, voters: Some(vec![voters.clone()]) };
-        let mut group = Group { replicas: BTreeMap::new(), committed: vec![first.clone()] };
+        let mut group = Group {
+            replicas: BTreeMap::new(),
+            committed: vec![first.clone()],
+            acknowledged: BTreeMap::new(),
+        };
         for node in 1..=NODES {
             let mut replica = Replica::default();
             if voters.contains(&node) {
@@ -178,8 +235,10 @@ impl Group {
         let end = |log: &[Entry]| (log.last().map(|entry| entry.term), log.len());
         let grants = |other: &u64| {
             let replica = &self.replicas[other];
-            *other == node
-                || (by >> other & 1 == 1 && replica.voted < term && end(&replica.log) <= end(&candidate.log))
+            // Who forgot votes as before: that is what the promise leaves out, so it waits here.
+            let remembers = !replica.forgot && !replica.fenced;
+            let reached = *other == node || by >> other & 1 == 1 && replica.voted < term;
+            remembers && reached && end(&replica.log) <= end(&candidate.log)
         };
         let electors: BTreeSet<u64> = (1..=NODES).filter(grants).collect();
         let elected = voters.iter().any(|part| part.contains(&node))
@@ -191,6 +250,7 @@ impl Group {
         if elected {
             let replica = self.replicas.get_mut(&node).expect("a node");
             replica.leads = true;
+            replica.met.get_or_insert(term);
             replica.log.push(Entry { term, voters: None });
             self.commit(node);
         }
@@ -228,10 +288,15 @@ impl Group {
     fn replicate(&mut self, from: u64, to: u64, count: u8) {
         let leader = self.replicas[&from].clone();
         let follower = self.replicas.get_mut(&to).expect("a node");
-        if !leader.leads || from == to || follower.voted > leader.voted {
+        if !leader.leads || from == to || follower.voted > leader.voted || follower.fenced {
             return;
         }
         (follower.voted, follower.leads) = (leader.voted, false);
+        let known = self.acknowledged.entry((leader.voted, to)).or_default();
+        if follower.log.len() < *known {
+            follower.fenced = true;
+            return;
+        }
         let same = follower.log.iter().zip(&leader.log).take_while(|(a, b)| a == b).count();
         let upto = (same + count as usize).min(leader.log.len());
         if upto > same {
@@ -244,6 +309,9 @@ impl Group {
             }
         }
         follower.committed = follower.committed.max(leader.committed.min(upto.max(same)));
+        follower.met.get_or_insert(leader.voted);
+        follower.forgot &= !follower.is_settled();
+        *known = upto.max(same).max(*known);
         self.commit(from);
     }
 
@@ -251,9 +319,8 @@ impl Group {
     fn commit(&mut self, node: u64) {
         let leader = &self.replicas[&node];
         let Some((_, voters)) = Group::voters(&leader.log) else { return };
-        let holds = |at: usize| {
-            is_quorum(voters, |other| self.replicas[&other].log.get(..=at) == leader.log.get(..=at))
-        };
+        let acknowledged = |other| self.acknowledged.get(&(leader.voted, other)).copied().unwrap_or_default();
+        let holds = |at: usize| is_quorum(voters, |other| other == node || acknowledged(other) > at);
         let own = |at: &usize| leader.log[*at].term == leader.voted && holds(*at);
         let Some(upto) = (leader.committed..leader.log.len()).rev().find(own) else { return };
         let entries = leader.log[..=upto].to_vec();
@@ -270,11 +337,26 @@ impl Group {
         replica.leads = false;
         replica.tail.members_upto = replica.log.len() as u64;
         replica.committed = replica.committed.min(1); // a checkpoint of long ago
+        replica.met = None;
+    }
+
+    fn forget(&mut self, node: u64, count: u8) {
+        let replica = self.replicas.get_mut(&node).expect("a node");
+        let kept = replica.log.len().saturating_sub(count as usize);
+        if kept > 0 {
+            replica.log.truncate(kept);
+            replica.forgot = true;
+            self.restart(node);
+        }
     }
 
     fn answer(&self, node: u64) -> Option<Reach> {
         let replica = &self.replicas[&node];
+        if replica.fenced {
+            return None;
+        }
         let tail = Tail::default();
+        replica.met.into_iter().for_each(|met| tail.meet(Term(met)));
         tail.members_upto.store(replica.tail.members_upto, Ordering::SeqCst);
         if !replica.log.is_empty() {
             tail.reach(LogIndex(replica.log.len() as u64 - 1));
@@ -284,7 +366,8 @@ impl Group {
             index: at as u64,
             voters: voters.iter().map(|part| part.iter().copied().collect()).collect(),
         }));
-        tail.told(replica.committed.checked_sub(1).map(|at| LogIndex(at as u64)))
+        let applied = applied.last().zip(applied.len().checked_sub(1));
+        tail.told(applied.map(|(entry, at)| LogId { term: Term(entry.term), index: LogIndex(at as u64) }))
     }
 
     fn take(&mut self, step: &Step) {
@@ -294,6 +377,7 @@ impl Group {
             Step::Change(node, to) => self.change(node, to),
             Step::Replicate(from, to, count) => self.replicate(from, to, count),
             Step::Restart(node) => self.restart(node),
+            Step::Forget(node, count) => self.forget(node, count),
             Step::Answer(_) => {}
         }
     }
@@ -302,8 +386,8 @@ impl Group {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
-    /// Whatever elections, changes of members, cut logs and restarts come before and between the words: what was
-    /// committed before the question is within reach.
+    /// Whatever elections, changes of members, cut logs, restarts and old disks come before and between the words: what
+    /// was committed before the question is within reach.
     #[test]
     fn what_was_committed_before_the_question_is_reached(
         first in 1_u8..8,
