@@ -261,10 +261,13 @@ impl Duties {
         let plan = plan.borrow_and_update().clone();
         let targets: Targets =
             plan.targets(self.shard).iter().map(|target| (target.source.clone(), target.clone())).collect();
+        // A slot that an earlier leader began late bears a later time than its own, and the next one must come after it.
+        // What a target says of times to come does not count.
+        let now = self.node.duty_clock.now();
         let assignments = targets.values().map(|target| Assignment {
             target: target.clone(),
             last_slot: self.replica.last_slot(&target.source),
-            last_timestamp: None,
+            last_timestamp: self.replica.newest(&target.source).filter(|newest| *newest <= now),
         });
         scraper.set_targets(assignments.collect());
         self.put_settings(&plan).await;

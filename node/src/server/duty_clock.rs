@@ -8,8 +8,8 @@
 
 use super::{Node, calls};
 use bytes::Bytes;
-use futures::future::join_all;
-use model::{Clock, NodeId, ShardId, TimestampMs};
+use futures::{StreamExt, stream::FuturesUnordered};
+use model::{Clock, DurationMs, NodeId, ShardId, TimestampMs};
 use raft::{DutyTime, Jump};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -123,12 +123,19 @@ pub(super) async fn run(node: Arc<Node>) {
 async fn ask_others(node: &Node) {
     let us = node.id();
     let voters = node.raft.status(ShardId::META).map(|status| status.voters).unwrap_or_default();
+    let clock = &node.ports.clock;
     let asked = voters.into_iter().filter(|id| *id != us).map(|id| async move {
+        let began = clock.monotonic();
         let answer = node.raft.call(id, calls::CLOCK, Bytes::new(), calls::ASK_PATIENCE).await.ok()?;
-        calls::decode::<Option<i64>>(&answer).ok().flatten()
+        let half = DurationMs(clock.monotonic().saturating_sub(began).as_millis() as u64 / 2);
+        Some(TimestampMs(calls::decode::<Option<i64>>(&answer).ok()??).plus(half))
     });
-    if let Some(time) = join_all(asked).await.into_iter().flatten().next() {
-        node.duty_clock.learn(TimestampMs(time));
+    // The first that knows is the nearest one; its word is of now, and would be old if others were waited for.
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    while let Some(answer) = answers.next().await {
+        if let Some(time) = answer {
+            return node.duty_clock.learn(time);
+        }
     }
 }
 

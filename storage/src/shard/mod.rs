@@ -221,6 +221,13 @@ impl DataShard {
         (last != TimestampMs::MIN).then_some(last)
     }
 
+    /// The newest timestamp of a source: what a row with this one or an older one brings may be refused.
+    #[must_use]
+    pub fn newest(&self, key: &SourceKey) -> Option<TimestampMs> {
+        let newest = self.read().source_by_key(key)?.newest;
+        (newest != TimestampMs::MIN).then_some(newest)
+    }
+
     /// All sources that are applied.
     #[must_use]
     pub fn sources(&self) -> Vec<Arc<SourceKey>> {

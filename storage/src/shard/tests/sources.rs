@@ -80,6 +80,8 @@ fn missed_slots_are_remembered_and_take_no_outcome_any_more() {
     assert!(matches!(f.scraped(&scrape("a"), 5_000, &[("x", 1.0)]).refused, Some(Refusal::SlotTaken { .. })));
     assert!(matches!(missed(&mut f, 4_000, 5_000), DataResponse::Refused(Refusal::SlotTaken { .. })));
     assert_eq!(f.shard.last_slot(&scrape("a")), Some(TimestampMs(5_000)));
+    assert_eq!(f.shard.newest(&scrape("a")), Some(TimestampMs(1_000)));
+    assert_eq!(f.shard.newest(&scrape("unknown")), None);
 }
 
 #[test]
