@@ -33,9 +33,17 @@ const TIMESTAMP_MAX: i64 = 9_000_000_000_000_000;
 /// Ranges of missed slots that a source remembers.
 const MISSED_MAX: usize = 4_096;
 
+/// What is to be done when an entry counts as applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Nothing,
+    /// Make the state durable.
+    Checkpoint,
+}
+
 impl State {
     /// Applies one entry.
-    pub(crate) fn apply_entry(&mut self, entry: &CommittedEntry) -> Result<Bytes, StateError> {
+    pub(crate) fn apply_entry(&mut self, entry: &CommittedEntry) -> Result<(Bytes, After), StateError> {
         let response = match &entry.payload {
             EntryPayload::Blank => None,
             EntryPayload::Membership(membership) => {
@@ -46,27 +54,20 @@ impl State {
         };
         self.applied.log_id = Some(entry.log_id);
         self.remember_hash();
-        if let Some(Some(DataCommand::Checkpoint { .. })) = response.as_ref().map(|(_, after)| after) {
-            self.write_checkpoint()?;
-        }
-        Ok(response.map(|(response, _)| response.encode()).unwrap_or_default())
+        Ok(response.map_or((Bytes::new(), After::Nothing), |(response, after)| (response.encode(), after)))
     }
 
-    /// Answers, and gives a command back that has more to do once the entry counts as applied.
-    fn apply_command(
-        &mut self,
-        bytes: &Bytes,
-        term: Term,
-    ) -> Result<(DataResponse, Option<DataCommand>), StateError> {
+    /// Answers, and says what is to be done once the entry counts as applied.
+    fn apply_command(&mut self, bytes: &Bytes, term: Term) -> Result<(DataResponse, After), StateError> {
         let command = match DataCommand::decode(bytes) {
             Ok(command) => command,
             Err(cause) => {
                 self.counters.refusals += 1;
-                return Ok((DataResponse::Refused(Refusal::Malformed(cause.to_string())), None));
+                return Ok((DataResponse::Refused(Refusal::Malformed(cause.to_string())), After::Nothing));
             }
         };
         let done = match command {
-            DataCommand::Segment(bytes) => return Ok((self.apply_segment(&bytes, term)?, None)),
+            DataCommand::Segment(bytes) => return Ok((self.apply_segment(&bytes, term)?, After::Nothing)),
             DataCommand::EndSource { term: carried, source, at } => {
                 fence(carried, term).map(|()| self.end_source(&source, at))
             }
@@ -77,7 +78,7 @@ impl State {
             DataCommand::Retain { cutoff } => self.retain(cutoff),
             DataCommand::Checkpoint { time } => {
                 self.close_windows(time)?;
-                return Ok((DataResponse::Applied, Some(DataCommand::Checkpoint { time })));
+                return Ok((DataResponse::Applied, After::Checkpoint));
             }
         };
         let response = match done {
@@ -88,7 +89,7 @@ impl State {
             }
         };
         self.seal_all_due()?;
-        Ok((response, None))
+        Ok((response, After::Nothing))
     }
 
     fn apply_segment(&mut self, bytes: &Bytes, term: Term) -> Result<DataResponse, StateError> {

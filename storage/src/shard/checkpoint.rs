@@ -109,6 +109,13 @@ pub(crate) fn read_applied(reader: &mut Reader<'_>) -> Result<Applied, Malformed
     Ok(Applied { log_id, membership: Bytes::copy_from_slice(reader.bytes()?) })
 }
 
+/// What a checkpoint wrote.
+pub(crate) struct Written {
+    dirty: Vec<SourceId>,
+    /// All series below this id are stored.
+    next_series: u32,
+}
+
 impl State {
     pub(crate) fn meta(&self) -> MetaRecord {
         let mut partitions = self.partitions.clone();
@@ -136,10 +143,11 @@ impl State {
         }
     }
 
-    /// Makes the present state durable.
-    pub(crate) fn write_checkpoint(&mut self) -> Result<(), StateError> {
+    /// Makes the present state durable; yields what is to be noted of it, if anything was to be done. Nobody may change
+    /// the state in between.
+    pub(crate) fn write_checkpoint(&self) -> Result<Option<Written>, StateError> {
         if self.checkpointed == self.applied && self.applied.log_id.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let mut batch = WriteBatch::new();
         if let Some(first) = self.drop_before {
@@ -157,7 +165,12 @@ impl State {
         model::point!("shard.checkpoint.written");
         self.kv.flush_sync()?;
         model::point!("shard.checkpoint.durable");
-        for id in dirty {
+        Ok(Some(Written { dirty, next_series }))
+    }
+
+    /// Notes that the present state is durable.
+    pub(crate) fn checkpoint_written(&mut self, written: Written) -> Result<(), StateError> {
+        for id in written.dirty {
             if self.source(id).is_some_and(|s| s.chunks.iter().any(in_memory)) {
                 let source = source_mut(&mut self.sources, id);
                 for chunk in Arc::make_mut(&mut source.chunks).iter_mut() {
@@ -172,7 +185,7 @@ impl State {
         self.dirty.clear();
         self.changed_series.clear();
         self.removed_series.clear();
-        self.stored_series = next_series;
+        self.stored_series = written.next_series;
         self.checkpointed = self.applied.clone();
         model::point!("shard.checkpoint.done");
         self.counters.checkpoints += 1;

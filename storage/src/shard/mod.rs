@@ -54,6 +54,7 @@ pub use view::ShardView;
 pub use wire::Malformed;
 
 use crate::kv::{Family, Kv, KvEngine};
+use apply::After;
 use bytes::Bytes;
 use cache::ChunkCache;
 use index::{NO_COLUMN, SourceId};
@@ -64,6 +65,7 @@ use model::{
 use snapshot::Stores;
 use state::State;
 use std::{
+    ops::{Deref, DerefMut},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -84,6 +86,8 @@ pub struct DataShard {
 /// What a replica is now; an installed snapshot changes it.
 #[derive(Debug)]
 struct Shared {
+    /// Held by who changes the state for as long as that takes. Readers do not wait for it.
+    changing: Mutex<()>,
     state: RwLock<State>,
     /// The last view, shared until something is applied.
     last_view: Mutex<Option<ShardView>>,
@@ -95,14 +99,27 @@ impl Shared {
         self.state.read().expect("apply is total: no holder panics")
     }
 
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The state, for a change. A state that was being changed when somebody panicked is not to be gone on with, and
     /// least of all to be made durable.
-    fn write(&self) -> Result<RwLockWriteGuard<'_, State>, StateError> {
-        self.state.write().map_err(|_| {
-            StateError::Corrupt(
-                "the state in memory is broken by a panic; restart the node: it replays".into(),
-            )
-        })
+    fn write(&self) -> Result<Change<'_>, StateError> {
+        let changing = self.changing();
+        Ok(Change { state: self.state.write().map_err(broken)?, _changing: changing })
+    }
+
+    /// Makes the state durable, while others read it.
+    fn checkpoint(&self) -> Result<Applied, StateError> {
+        let _changing = self.changing();
+        let written = self.state.read().map_err(broken)?.write_checkpoint()?;
+        let mut state = self.state.write().map_err(broken)?;
+        if let Some(written) = written {
+            state.checkpoint_written(written)?;
+        }
+        self.note(&state);
+        Ok(state.checkpointed.clone())
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -126,6 +143,30 @@ impl Shared {
     }
 }
 
+fn broken<T>(_: PoisonError<T>) -> StateError {
+    StateError::Corrupt("the state in memory is broken by a panic; restart the node: it replays".into())
+}
+
+/// The state while somebody changes it.
+struct Change<'a> {
+    state: RwLockWriteGuard<'a, State>,
+    _changing: MutexGuard<'a, ()>,
+}
+
+impl Deref for Change<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
 impl DataShard {
     /// Opens the replica in `dir`, making it if it does not exist; finishes or undoes an installation that a crash
     /// broke off. The state is the one of the last checkpoint.
@@ -141,7 +182,8 @@ impl DataShard {
         }
         let state = State::load(shard, kv, Arc::new(ChunkCache::new(CACHE_BYTES_MAX)))?;
         let told = Mutex::new(Told::of(&state));
-        let shared = Arc::new(Shared { state: RwLock::new(state), last_view: Mutex::default(), told });
+        let (changing, last_view) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { changing, state: RwLock::new(state), last_view, told });
         Ok(DataShard { shard, stores: Arc::new(stores), shared })
     }
 
@@ -155,7 +197,7 @@ impl DataShard {
         self.shared.read()
     }
 
-    fn write(&self) -> Result<RwLockWriteGuard<'_, State>, StateError> {
+    fn write(&self) -> Result<Change<'_>, StateError> {
         self.shared.write()
     }
 
@@ -289,18 +331,20 @@ impl StateMachine for DataShard {
         for entry in entries {
             // One lock per entry: a view waits for one entry at most, and never sees half of one.
             let mut state = self.write()?;
-            let response = state.apply_entry(entry);
+            let applied = state.apply_entry(entry);
             self.shared.note(&state);
-            responses.push(response?);
+            drop(state);
+            let (response, after) = applied?;
+            if after == After::Checkpoint {
+                self.shared.checkpoint()?;
+            }
+            responses.push(response);
         }
         Ok(responses)
     }
 
     fn checkpoint(&self) -> Result<Applied, StateError> {
-        let mut state = self.write()?;
-        state.write_checkpoint()?;
-        self.shared.note(&state);
-        Ok(state.checkpointed.clone())
+        self.shared.checkpoint()
     }
 
     fn open_snapshot(&self) -> Result<Box<dyn SnapshotSource>, StateError> {

@@ -1,5 +1,5 @@
 //! What raft's thread and status pages ask of a replica, in a lock that nobody holds while he works: the state's own
-//! is held for as long as a checkpoint takes to get to disk.
+//! is held for as long as an entry takes.
 
 use super::state::State;
 use model::{Applied, ConfigVersion, StateHash};

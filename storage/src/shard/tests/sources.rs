@@ -3,6 +3,13 @@
 use super::fixture::{Fixture, budget, scrape, select_from, writer};
 use crate::shard::{DataCommand, DataResponse, MergedView, MissedSlots, Refusal};
 use model::{DurationMs, LabelQuery, Matcher, Queryable, StateMachine, Term, TimestampMs};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 const HOUR: i64 = 3_600_000;
 
@@ -82,6 +89,29 @@ fn missed_slots_are_remembered_and_take_no_outcome_any_more() {
     assert_eq!(f.shard.last_slot(&scrape("a")), Some(TimestampMs(5_000)));
     assert_eq!(f.shard.newest(&scrape("a")), Some(TimestampMs(1_000)));
     assert_eq!(f.shard.newest(&scrape("unknown")), None);
+}
+
+/// A checkpoint waits for the disk, which may take its time; everything that answers would wait with it.
+#[test]
+fn the_state_is_read_while_a_checkpoint_is_written() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), 1_000, &[("x", 1.0)]);
+    let shard = Arc::new(std::mem::replace(&mut f.shard, Fixture::new().shard));
+    let (reading, seen) = (shard.clone(), Arc::new(AtomicBool::new(false)));
+    let told = seen.clone();
+    model::points::set_hook(Some(Box::new(move |point| {
+        if point == "shard.checkpoint.written" {
+            let (send, receive) = std::sync::mpsc::channel();
+            let shard = reading.clone();
+            std::thread::spawn(move || {
+                send.send((shard.view().index(), shard.last_slot(&scrape("a")))).expect("the test waits");
+            });
+            told.store(receive.recv_timeout(Duration::from_secs(30)).is_ok(), Ordering::SeqCst);
+        }
+    })));
+    shard.checkpoint().expect("a checkpoint");
+    model::points::set_hook(None);
+    assert!(seen.load(Ordering::SeqCst), "a view waited for the checkpoint");
 }
 
 #[test]
