@@ -28,9 +28,13 @@ pub(super) fn step_back() {
     if STEPPED_BACK.replace(true) {
         return;
     }
-    // SAFETY: a plain system call. On Linux 0 stands for the calling thread.
+    // SAFETY: plain system calls. On Linux 0 stands for the calling thread.
     #[expect(unsafe_code, reason = "the standard library does not set priorities")]
-    let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    let set = unsafe {
+        // A whole process that was started less urgent must not become more so, which root may.
+        let usual = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS.max(usual))
+    };
     if set != 0 {
         tracing::debug!(error = %std::io::Error::last_os_error(), "a thread cannot step back");
     }
