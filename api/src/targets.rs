@@ -59,7 +59,8 @@ fn active_target(out: &mut Vec<u8>, target: &TargetStatus) {
         .number("lastScrapeDuration", target.last_scrape_duration)
         .text("health", health)
         .text("scrapeInterval", &target.scrape_interval)
-        .text("scrapeTimeout", &target.scrape_timeout);
+        .text("scrapeTimeout", &target.scrape_timeout)
+        .number("scrapeOffset", target.scrape_offset.0 as f64 / 1000.0);
     match &target.scraped_by {
         Some(node) => object.text("scrapedBy", node),
         None => object.null("scrapedBy"),

@@ -1,6 +1,6 @@
 //! Targets: what is scraped, by whom, and what it said about its metrics.
 
-use model::{BoxFuture, Labels, ShardId, TimestampMs};
+use model::{BoxFuture, DurationMs, Labels, ShardId, TimestampMs};
 use std::collections::BTreeMap;
 
 /// Whether a target's last scrape succeeded.
@@ -40,6 +40,8 @@ pub struct TargetStatus {
     pub scrape_interval: String,
     /// Likewise.
     pub scrape_timeout: String,
+    /// Where in each interval it is due: its slots are this long after the multiples of its interval since the epoch.
+    pub scrape_offset: DurationMs,
     /// Name of the node that scrapes it; `None` while its shard has no leader.
     pub scraped_by: Option<String>,
     /// Its shard.

@@ -2,7 +2,7 @@
 
 use crate::{memory::NOW, world::World};
 use api::ports::{DroppedTarget, MetricMetadata, TargetHealth, TargetList, TargetMetadata, TargetStatus};
-use model::{Labels, ShardId};
+use model::{DurationMs, Labels, ShardId};
 
 fn world() -> World {
     let labels = |instance| Labels::from_pairs([("job", "node"), ("instance", instance)]);
@@ -15,6 +15,7 @@ fn world() -> World {
         health,
         scrape_interval: "15s".into(),
         scrape_timeout: "10s".into(),
+        scrape_offset: DurationMs(4_321),
         shard: ShardId(3),
         ..TargetStatus::default()
     };
@@ -65,7 +66,7 @@ async fn targets_come_by_pool_with_who_scrapes_them() {
         r#""labels":{"instance":"x:1","job":"node"},"scrapePool":"a","scrapeUrl":"http://x:1/metrics","#,
         r#""globalUrl":"http://x:1/metrics","lastError":"","lastScrape":"2015-07-01T20:10:51.781Z","#,
         r#""lastScrapeDuration":0.07,"health":"up","scrapeInterval":"15s","scrapeTimeout":"10s","#,
-        r#""scrapedBy":"node-2","shard":3}],"#,
+        r#""scrapeOffset":4.321,"scrapedBy":"node-2","shard":3}],"#,
         r#""droppedTargets":[{"discoveredLabels":{"__address__":"z:1"},"scrapePool":"a"}],"#,
         r#""droppedTargetCounts":{"a":1,"b":0}}}"#
     );

@@ -170,6 +170,7 @@ fn status_of(target: &Target, scraped: Option<&Scraped>, host_name: &str) -> Tar
         health,
         scrape_interval: format_duration(target.interval),
         scrape_timeout: format_duration(target.timeout),
+        scrape_offset: target.offset(),
         ..TargetStatus::default()
     }
 }
