@@ -84,11 +84,11 @@ impl Cluster {
     /// Starts a cluster and waits until every node can answer.
     ///
     /// # Panics
-    /// If it does not start within a minute.
+    /// If it does not start within three minutes.
     #[must_use]
     pub fn start(options: ClusterOptions) -> Cluster {
         let cluster = Cluster::launch(options);
-        cluster.wait_ready(Duration::from_secs(60));
+        cluster.wait_ready(Duration::from_secs(180));
         cluster
     }
 
@@ -272,12 +272,26 @@ impl Cluster {
         Ok(shards.iter().filter(|shard| shard["leader"] == name.as_str()).count())
     }
 
-    /// Waits until the process of node `i` has ended.
+    /// Stops node `i` cleanly and waits until its process has ended.
+    ///
+    /// # Panics
+    /// If it does not within `patience`.
+    pub fn stop_node(&mut self, i: usize, patience: Duration) {
+        let pid = self.pid(i); // a clean stop takes the pid file away
+        self.signal(i, libc::SIGTERM);
+        self.wait_process(i, pid, patience);
+    }
+
+    /// Waits until the process of node `i`, which was killed or fails, has ended.
     ///
     /// # Panics
     /// If it does not within `patience`.
     pub fn wait_ended(&mut self, i: usize, patience: Duration) {
         let pid = self.pid(i);
+        self.wait_process(i, pid, patience);
+    }
+
+    fn wait_process(&mut self, i: usize, pid: i32, patience: Duration) {
         wait_until(&format!("node-{i} ends"), patience, || {
             // One that was started by hand is this process's own child and must be reaped.
             self.by_hand.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
@@ -291,7 +305,7 @@ impl Cluster {
     /// If its data cannot be removed.
     pub fn wipe(&mut self, i: usize) {
         self.kill(i);
-        self.wait_ended(i, Duration::from_secs(20));
+        self.wait_ended(i, Duration::from_secs(90));
         fs::remove_dir_all(self.node_dir(i).join("data")).expect("a dead node's data can be removed");
     }
 
@@ -369,10 +383,10 @@ impl Cluster {
     /// The node that leads most shards, asked of node `asked`.
     ///
     /// # Panics
-    /// If the cluster does not settle within 30 s.
+    /// If the cluster does not settle within 90 s.
     #[must_use]
     pub fn busiest(&self, asked: usize) -> usize {
-        let status = self.wait_status(asked, false, Duration::from_secs(30));
+        let status = self.wait_status(asked, false, Duration::from_secs(90));
         let leads = |i: usize| {
             let name = format!("node-{i}");
             status["shards"]
@@ -380,6 +394,13 @@ impl Cluster {
                 .map_or(0, |shards| shards.iter().filter(|s| s["leader"] == name.as_str()).count())
         };
         self.nodes().max_by_key(|i| leads(*i)).expect("a cluster has nodes")
+    }
+
+    /// All that node `i` has logged.
+    #[must_use]
+    pub fn log(&self, i: usize) -> String {
+        let bytes = fs::read(self.node_dir(i).join("vestal.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The end of node `i`'s log.
@@ -391,7 +412,7 @@ impl Cluster {
     /// Stops everything cleanly and waits for it.
     ///
     /// # Panics
-    /// If `vestal dev` does not end within 40 s.
+    /// If `vestal dev` does not end within 90 s.
     pub fn stop(&mut self) {
         let Some(mut dev) = self.dev.take() else { return };
         // SAFETY: `kill` takes two numbers; the process was started here.
@@ -399,7 +420,7 @@ impl Cluster {
         unsafe {
             libc::kill(i32::try_from(dev.id()).expect("a pid fits"), libc::SIGTERM);
         }
-        wait_until("vestal dev stops", Duration::from_secs(40), || match dev.try_wait() {
+        wait_until("vestal dev stops", Duration::from_secs(90), || match dev.try_wait() {
             Ok(Some(_)) => Ok(()),
             other => Err(format!("{other:?}")),
         });
@@ -431,8 +452,10 @@ impl Drop for Cluster {
             self.nodes().for_each(|i| eprintln!("{}", self.log_tail(i)));
         }
         let Some(mut dev) = self.dev.take() else { return };
-        for pid in self.nodes().filter(|i| self.node_dir(*i).join("vestal.pid").exists()).map(|i| self.pid(i))
-        {
+        // One that stops takes its pid file away.
+        let pid =
+            |i: usize| fs::read_to_string(self.node_dir(i).join("vestal.pid")).ok()?.trim().parse().ok();
+        for pid in self.nodes().filter_map(pid) {
             let mine = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let dir = self.dir.path().display().to_string();
             if String::from_utf8_lossy(&mine).contains(&dir) {
@@ -449,6 +472,8 @@ impl Drop for Cluster {
         let _killed = dev.kill();
         let _reaped = dev.wait();
         for mut child in self.by_hand.drain(..) {
+            // One that has not written its pid file yet was not found above.
+            let _killed = child.kill();
             let _reaped = child.wait();
         }
     }

@@ -58,6 +58,7 @@ impl Hosts {
             ip(&format!("-n {host} link set lo up"))?;
             ip(&format!("-n {host} addr add {}/24 dev eth0", hosts.address(i)))?;
             ip(&format!("-n {host} link set eth0 up"))?;
+            ip(&format!("netns exec {host} true"))?; // who may make a namespace may not everywhere enter it so
         }
         Ok(hosts)
     }

@@ -72,12 +72,12 @@ fn a_good_configuration_is_in_force_on_every_node_whichever_took_it() {
         let three = all.first().is_some_and(|all| all["value"][1] == "3");
         if three && old.is_empty() { Ok(()) } else { Err(format!("{all:?} {old:?}")) }
     });
-    let status = cluster.wait_status(1, true, PATIENCE);
-    let versions = status["shards"].as_array().unwrap().iter().map(|s| s["configVersion"].clone());
-    assert!(
-        versions.into_iter().all(|v| v == status["config"]["version"]),
-        "in force on all shards: {status}"
-    );
+    wait_until("it is in force on all shards", PATIENCE, || {
+        let status = cluster.wait_status(1, true, PATIENCE);
+        let mut shards = status["shards"].as_array().unwrap().iter();
+        let all = shards.all(|shard| shard["configVersion"] == status["config"]["version"]);
+        if all { Ok(()) } else { Err(status.to_string()) }
+    });
 }
 
 #[test]
@@ -91,8 +91,11 @@ fn a_key_that_is_not_supported_yet_is_refused_by_name_or_listed() {
     assert!(check.err.contains("rule_files"), "{check:?}");
     drop(strict);
     let lenient = Cluster::start(options(text.to_owned(), &["--config.ignore-unsupported"]));
-    let status = lenient.wait_status(1, false, PATIENCE);
-    assert!(status["config"].to_string().contains("rule_files"), "listed in status: {status}");
+    // A node is ready before it has offered its file.
+    wait_until("it is listed in status", PATIENCE, || {
+        let status = lenient.wait_status(1, false, PATIENCE);
+        if status["config"].to_string().contains("rule_files") { Ok(()) } else { Err(status.to_string()) }
+    });
 }
 
 #[test]
@@ -122,12 +125,12 @@ fn file_sd_targets_follow_their_file() {
     // A file that is broken, here in the middle of being written, changes nothing, a reload included.
     fs::write(&file, &list(targets.addresses())[..20]).unwrap();
     wait_until("every node has said that the file is broken", PATIENCE, || {
-        let silent = (1..=3).find(|i| !cluster.log_tail(*i).contains("file of targets cannot be used"));
+        let silent = (1..=3).find(|i| !cluster.log(*i).contains("file of targets cannot be used"));
         silent.map_or(Ok(()), |i| Err(format!("node {i} has not")))
     });
     let reload = cluster.client(1).post("/-/reload", &[], b"").expect("an answer");
     assert_eq!(reload.status, 200, "{reload:?}");
-    count("2").expect("the last good targets stay");
+    wait_until("the last good targets stay", PATIENCE, || count("2"));
     fs::write(&part, list(&targets.addresses()[1..])).unwrap();
     fs::rename(&part, &file).unwrap();
     wait_until("one target, once the file is good again", PATIENCE, || count("1"));

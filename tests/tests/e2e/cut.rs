@@ -68,6 +68,7 @@ fn a_node_that_is_cut_off_never_answers_with_old_data_and_heals_by_itself() {
         });
         // Long enough for leases to run out: the cut itself is the subject.
         sleep(Duration::from_secs(5));
+        watch.wait_refused(PATIENCE);
         hosts.heal(victim);
         hosts.as_client(|| wait_ready(&nodes[victim - 1]));
         let watched = watch.stop();
@@ -75,7 +76,6 @@ fn a_node_that_is_cut_off_never_answers_with_old_data_and_heals_by_itself() {
             watched.stale, [""; 0],
             "default answers without what was acknowledged before the question"
         );
-        assert!(watched.refused > 0, "while it was cut off it refused: {watched:?}");
     }
     let options = writer.options().clone();
     let ledger = writer.stop();

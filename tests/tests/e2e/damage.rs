@@ -94,7 +94,7 @@ fn a_node_whose_log_is_gone_does_not_start_and_goes_on_when_it_is_back() {
     fs::rename(&log, &away).expect("a folder can be renamed");
     loaded.cluster.restart(2);
     wait_until("it says why", PATIENCE, || {
-        let said = loaded.cluster.log_tail(2);
+        let said = loaded.cluster.log(2);
         if said.contains("log is empty, but node 2 has stored data") { Ok(()) } else { Err(said) }
     });
     loaded.cluster.wait_ended(2, PATIENCE);

@@ -100,8 +100,7 @@ fn a_full_disk_ends_leaderships_loses_nothing_and_heals_by_itself() {
     let _turn = my_turn();
     let mut loaded = loaded();
     let victim = 2;
-    loaded.cluster.signal(victim, libc::SIGTERM);
-    loaded.cluster.wait_ended(victim, PATIENCE);
+    loaded.cluster.stop_node(victim, PATIENCE);
     if let Err(why) = loaded.cluster.restart_on_small_disk(victim, SMALL_DISK) {
         return skipped(&why);
     }
@@ -163,8 +162,7 @@ fn a_node_whose_syncs_fail_leaves_and_stays_down_until_it_is_restarted() {
     let victim = 3;
     let Some(library) = failing_syncs(loaded.cluster.dir()) else { return };
     let flag = loaded.cluster.dir().join("syncs-fail");
-    loaded.cluster.signal(victim, libc::SIGTERM);
-    loaded.cluster.wait_ended(victim, PATIENCE);
+    loaded.cluster.stop_node(victim, PATIENCE);
     let path = |path: &Path| path.to_str().expect("a path is text").to_owned();
     let variables = [("LD_PRELOAD", path(&library)), ("FAILING_SYNCS", path(&flag))];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -183,8 +181,7 @@ fn a_node_whose_syncs_fail_leaves_and_stays_down_until_it_is_restarted() {
     let alive = loaded.cluster.client(victim).get("/-/healthy", &[]).expect("it answers");
     assert_eq!(alive.status, 200, "{alive:?}");
 
-    loaded.cluster.signal(victim, libc::SIGTERM);
-    loaded.cluster.wait_ended(victim, PATIENCE);
+    loaded.cluster.stop_node(victim, PATIENCE);
     loaded.cluster.restart(victim);
     loaded.cluster.wait_ready(PATIENCE);
     let _nothing_lost_and_equal_hashes = loaded.verify();

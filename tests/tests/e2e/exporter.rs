@@ -24,7 +24,7 @@ fn scraping(exporter: &NodeExporter) -> Cluster {
     );
     let cluster = Cluster::start(options(config, &[]));
     wait_until("node_exporter has been scraped for a moment", PATIENCE, || {
-        let found = cluster.client(1).query("count_over_time(node_load1[1m]) > 5", None)?;
+        let found = cluster.client(1).query("count_over_time(node_load1[1m]) > 8", None)?;
         if found.is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
     });
     cluster
@@ -36,21 +36,26 @@ fn a_real_node_exporter_is_scraped_and_dashboards_are_answered_alike_on_every_no
     let dir = TempDir::new().expect("a folder");
     let Some(exporter) = NodeExporter::start(dir.path()) else { return };
     let cluster = scraping(&exporter);
-    let (from, to) = (now_ms() - 8_000, now_ms() - 2_000);
+    let (from, to) = (now_ms() - 8_000, now_ms() - 3_000);
     for query in DASHBOARD {
-        let answer = cluster.client(2).query(query, Some(to as f64 / 1000.0)).expect("a dashboard's query");
-        assert!(!answer.is_empty(), "{query} has an answer");
+        wait_until(&format!("{query} has an answer"), PATIENCE, || {
+            let answer = cluster.client(2).query(query, Some(to as f64 / 1000.0))?;
+            if answer.is_empty() { Err("nothing".to_owned()) } else { Ok(()) }
+        });
     }
     same_bytes(&cluster.clients(), DASHBOARD, from, to).expect("the same answer from every node");
-    let metadata =
-        cluster.client(3).get("/api/v1/metadata", &[("metric", "node_load1")]).expect("an answer").json();
-    assert_eq!(metadata["data"]["node_load1"][0]["type"], "gauge", "{metadata}");
+    wait_until("its metadata is known", PATIENCE, || {
+        let metadata = cluster.client(3).get("/api/v1/metadata", &[("metric", "node_load1")])?.json();
+        let gauge = metadata["data"]["node_load1"][0]["type"] == "gauge";
+        if gauge { Ok(()) } else { Err(metadata.to_string()) }
+    });
 }
 
 fn promtool(binary: &Path, arguments: &[&str]) -> String {
-    let ran = run(Command::new(binary).args(arguments));
-    assert_eq!(ran.status, 0, "promtool {arguments:?}: {ran:?}");
-    ran.out
+    wait_until(&format!("promtool {arguments:?}"), PATIENCE, || {
+        let ran = run(Command::new(binary).args(arguments));
+        if ran.status == 0 { Ok(ran.out) } else { Err(format!("{ran:?}")) }
+    })
 }
 
 #[test]

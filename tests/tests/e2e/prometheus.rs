@@ -2,7 +2,7 @@
 
 use crate::load::{PATIENCE, every_second, options};
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use tempfile::TempDir;
 use tests::{
     Client, Cluster, DATA_TIMEOUT, NodeExporter, Program, Targets, debian, free_port, my_turn, now_ms,
@@ -82,9 +82,12 @@ fn a_real_prometheus_federates_from_a_node() {
         cluster.web_port(2)
     );
     let Some(prometheus) = prometheus(dir.path(), &config) else { return };
-    let found = wait_found(&prometheus.client, "served_total{job=\"counted\"}");
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert_eq!(prometheus.client.query("up{job=\"federate\"}", None).unwrap()[0]["value"][1], "1");
+    wait_until("both targets' series are federated", PATIENCE, || {
+        let found = prometheus.client.query("served_total{job=\"counted\"}", None)?;
+        let up = prometheus.client.query("up{job=\"federate\"}", None)?;
+        let good = found.len() == 2 && up.first().is_some_and(|up| up["value"][1] == "1");
+        if good { Ok(()) } else { Err(format!("{found:?} {up:?}")) }
+    });
 }
 
 /// Prometheus 3 writes whole numbers in `le` and `quantile` as floats, so do we; Debian's Prometheus 2 does not yet.
@@ -142,13 +145,18 @@ fn a_real_prometheus_that_scrapes_the_same_target_has_the_same_series_values_and
         wait_found(node, "count_over_time(node_load1[20s]) >= 15");
     }
     let rate = "sum(rate(node_cpu_seconds_total[20s]))";
-    let number = |found: &[Value]| found[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
-    let (a, b) =
-        (number(&ours.query(rate, None).unwrap()), number(&prometheus.client.query(rate, None).unwrap()));
-    assert!((a - b).abs() <= 0.25 * b.max(1.0), "the same counters advance alike: {a} and {b}");
+    let number = |node: &Client| -> Result<f64, String> {
+        let found = node.query(rate, None)?;
+        let value = found.first().and_then(|series| series["value"][1].as_str()?.parse().ok());
+        value.ok_or_else(|| format!("{found:?}"))
+    };
+    wait_until("the same counters advance alike", PATIENCE, || {
+        let (a, b) = (number(&ours)?, number(&prometheus.client)?);
+        if (a - b).abs() <= 0.25 * b.max(1.0) { Ok(()) } else { Err(format!("{a} and {b}")) }
+    });
     drop(exporter);
     for node in [&ours, &prometheus.client] {
-        wait_until("the target is down and its series are stale", Duration::from_secs(60), || {
+        wait_until("the target is down and its series are stale", PATIENCE, || {
             let (up, load) = (node.query("up", None)?, node.query("node_load1", None)?);
             let down = up.first().is_some_and(|up| up["value"][1] == "0");
             if down && load.is_empty() { Ok(()) } else { Err(format!("{up:?} {load:?}")) }
