@@ -30,6 +30,9 @@ const SLACK: u64 = 768 * MIB;
 /// How long a client waits for what must end within seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a small query may take beside hostile ones, and a hostile one that has no time of its own.
+const TIMEOUT: &str = "30s";
+
 /// One node with `series` of `m`, a tenth as many of `n`, ten samples each.
 fn node(series: usize, timeout: &str) -> Cluster {
     let flags = [
@@ -67,7 +70,8 @@ fn fill(client: &Client, series: usize) {
     }
 }
 
-fn ask(client: &Client, death: &Death) -> Result<Answer, String> {
+/// Asks a hostile query, which may take so long.
+fn ask(client: &Client, death: &Death, timeout: &str) -> Result<Answer, String> {
     let text: String = form_urlencoded(&death.text);
     let now = now_ms() / 1000;
     let grid = match death.grid {
@@ -77,7 +81,7 @@ fn ask(client: &Client, death: &Death) -> Result<Answer, String> {
     };
     let path = if grid.is_empty() { "/api/v1/query" } else { "/api/v1/query_range" };
     let headers = [("Content-Type", "application/x-www-form-urlencoded")];
-    client.post(path, &headers, format!("query={text}{grid}").as_bytes())
+    client.post(path, &headers, format!("query={text}{grid}&timeout={timeout}").as_bytes())
 }
 
 fn form_urlencoded(text: &str) -> String {
@@ -118,7 +122,7 @@ impl Dashboard {
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let mut times = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
+            while times.is_empty() || !stopped.load(Ordering::Relaxed) {
                 let before = Instant::now();
                 client.query("sum by (k) (rate(m{k=\"7\"}[1m]))", None).expect("a small query is answered");
                 times.push(before.elapsed());
@@ -143,7 +147,7 @@ impl Dashboard {
 fn every_query_of_death_ends_and_nobody_else_suffers() {
     let _turn = my_turn();
     let (series, timeout) = if is_soak() { (1_000_000, "10s") } else { (5_000, "1s") };
-    let cluster = node(series, timeout);
+    let cluster = node(series, TIMEOUT);
     let client = Client::new(cluster.client(1).base, PATIENCE);
     let before = resident_bytes(&[cluster.pid(1)]);
     let dashboard = Dashboard::start(client.clone());
@@ -153,7 +157,8 @@ fn every_query_of_death_ends_and_nobody_else_suffers() {
     for death in &all {
         let shown: String = death.text.chars().take(80).collect();
         let asked = Instant::now();
-        let answer = ask(&client, death).unwrap_or_else(|error| panic!("{shown} {:?}: {error}", death.grid));
+        let answer =
+            ask(&client, death, timeout).unwrap_or_else(|error| panic!("{shown} {:?}: {error}", death.grid));
         let json = answer.json();
         let how = match answer.status {
             200 => "answered".to_owned(),
@@ -212,7 +217,9 @@ fn a_crash_leaves_word_of_what_ran() {
     let client = cluster.client(1);
     let asking = {
         let client = client.clone();
-        thread::spawn(move || ask(&client, &Death { by: "subquery", text: endless(), grid: Grid::Instant }))
+        thread::spawn(move || {
+            ask(&client, &Death { by: "subquery", text: endless(), grid: Grid::Instant }, "10m")
+        })
     };
     wait_until("the query is active", PATIENCE, || {
         let active = metric(&client, "prometheus_engine_queries")?;
@@ -229,7 +236,7 @@ fn a_crash_leaves_word_of_what_ran() {
     assert!(asking.join().expect("a thread ends").is_err(), "the connection is cut");
     cluster.restart(1);
     cluster.wait_node_ready(1, PATIENCE);
-    let log = cluster.log_tail(1);
+    let log = cluster.log(1);
     let told = log.lines().find(|line| line.contains("these queries did not finish in the last run"));
     assert!(told.is_some_and(|line| line.contains("quantile_over_time")), "{log}");
     let text = fs::read_to_string(&file).expect("the file is there again");
@@ -239,7 +246,7 @@ fn a_crash_leaves_word_of_what_ran() {
 #[test]
 fn small_queries_are_answered_while_a_hostile_one_runs() {
     let _turn = my_turn();
-    let cluster = node(if is_soak() { 50_000 } else { 5_000 }, "10s");
+    let cluster = node(if is_soak() { 50_000 } else { 5_000 }, TIMEOUT);
     let client = Client::new(cluster.client(1).base, PATIENCE);
     let span = Duration::from_secs(if is_soak() { 20 } else { 2 });
     let measure = || {
@@ -254,7 +261,7 @@ fn small_queries_are_answered_while_a_hostile_one_runs() {
         let mut asked = 0;
         while !stopped.load(Ordering::Relaxed) {
             let death = Death { by: "subquery", text: endless(), grid: Grid::Instant };
-            let answer = ask(&hostile, &death).expect("an answer");
+            let answer = ask(&hostile, &death, "10s").expect("an answer");
             assert!([422, 503].contains(&answer.status), "{answer:?}");
             asked += 1;
         }

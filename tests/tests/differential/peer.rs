@@ -20,13 +20,15 @@ use std::{
 use tempfile::TempDir;
 use tests::{
     Answer, Client, Cluster, ClusterOptions, DATA_TIMEOUT, Program, WRITE_HEADERS, debian, free_port, now_ms,
-    run, skipped, wait_until,
+    run, skipped, wait_until, within,
 };
 
 /// What both have enabled; 3.14 has the last two without being told.
 pub(crate) const FEATURES: &str = "promql-experimental-functions,promql-duration-expr,native-histograms";
 /// How long anything may take to start or to arrive.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a query may be refused because nobody leads.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// The samples lie on this grid, so that subqueries have the same phase in every run.
 const GRID: i64 = 600_000;
 
@@ -114,7 +116,7 @@ pub(crate) fn times(start: i64) -> [Times; 2] {
 
 /// Asks a server.
 pub(crate) fn ask(side: &Client, query: &str, times: Times) -> Answer {
-    let answer = match times {
+    let ask = || match times {
         Times::At { time, lookback } => {
             let (time, lookback) = (seconds(time), lookback.map(seconds));
             let mut parameters = vec![("query", query), ("time", &time)];
@@ -127,7 +129,16 @@ pub(crate) fn ask(side: &Client, query: &str, times: Times) -> Answer {
             side.get("/api/v1/query_range", &range)
         }
     };
-    answer.unwrap_or_else(|error| panic!("{query}: {}: {error}", side.base))
+    // Nobody may lead for the moment: that is no answer yet. One that stays is compared like any other.
+    let mut last = None;
+    let answer = within("an answer", ANSWER_PATIENCE, || {
+        let answer = ask()?;
+        let is_refused = answer.status == 503;
+        let said = answer.body.clone();
+        last = Some(answer);
+        if is_refused { Err(said) } else { Ok(()) }
+    });
+    last.unwrap_or_else(|| panic!("{query}: {}: {answer:?}", side.base))
 }
 
 impl Pair {
