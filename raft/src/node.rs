@@ -18,7 +18,7 @@ use crate::{
         machine::{DiskTrouble, Machine, Troubles},
         network::{self, GroupNet, Noted},
         snapshot::{Receiver, SnapshotProgress, Snapshots},
-        types::{Raft, Types},
+        types::{Command, Raft, Room, Types},
     },
     group::{Group, watch_group},
     peer::{CallHandler, Gate, Inbox, PeerError, PeerName, Peers, kind, serve},
@@ -611,7 +611,7 @@ impl Inner {
                 "node {from} sends snapshots in the format of an earlier version: upgrade it first"
             )),
             kind => {
-                let room = |bytes| self.ports.log.check_room(bytes);
+                let room = |entries, bytes| self.ports.log.reserve(entries, bytes);
                 let (answer, noted) = network::answer(&group.raft, kind, &body, room).await?;
                 let event = match noted {
                     Noted::Nothing => return Ok(answer),
@@ -801,10 +801,11 @@ impl Inner {
                 command.len()
             )));
         }
-        self.ports.log.check_room(command.len()).map_err(|error| refused(error.to_string()))?;
+        let room = self.ports.log.reserve(1, command.len() + Command::HEAD_BYTES);
+        let room = Room(Some(Arc::new(room.map_err(|error| refused(error.to_string()))?)));
         model::point!("raft.propose.begin");
         let (responder, outcome) = ProgressResponder::complete_only();
-        let mut request = group.raft.write(crate::engine::types::Command(command)).responder(responder);
+        let mut request = group.raft.write(Command(command, room)).responder(responder);
         if let Some(term) = term {
             request = request.with_leader(term.0);
         }

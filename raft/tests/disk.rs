@@ -71,6 +71,28 @@ async fn a_leader_on_a_full_disk_gives_its_groups_up_and_follows_until_there_is_
     cluster.stop().await;
 }
 
+/// Found by simulation: each of many proposals found room before any of them was in the log. What then found none was
+/// tried again for ever, inside the group, which could neither purge nor vote any more: the disk had room, and the node
+/// had lost this shard until it was restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_at_once_than_the_log_holds_is_refused_and_stops_no_group() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    let texts: Vec<_> = (0..300).map(large).collect();
+    let outcomes = futures::future::join_all(texts.iter().map(|text| cluster.propose(leader, A, text))).await;
+    let refused = |outcome: &Result<_, ProposeError>| matches!(outcome, Err(ProposeError::Refused { .. }));
+    assert!(outcomes.iter().all(|outcome| outcome.is_ok() || refused(outcome)), "{outcomes:?}");
+    let taken = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!((20..150).contains(&taken), "{taken}: some, but not more than the log holds");
+    let began = std::time::Instant::now();
+    while cluster.propose(cluster.leader(A).await, A, &large(300)).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is purged, and there is room again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.commit(B, "b").await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_abstains_leads_nothing_even_if_asked_to() {
     let mut cluster = Cluster::start_electing().await;

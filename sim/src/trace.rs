@@ -17,12 +17,6 @@ use xxhash_rust::xxh3::Xxh3;
 /// Lines kept per speaker.
 const STORY_LINES: usize = 25;
 
-/// memberlist 0.8.5 looks up a node by a place that is no longer there once a dead node was forgotten: when a node is
-/// alive again (`state.rs:444`) or suspected (`state.rs:305`). Gossip is hints only, so it is told as a line of the trace
-/// and breaks no promise.
-const KNOWN_TO_PANIC: &[&str] =
-    &["memberlist-core-0.8.5/src/state.rs:305", "memberlist-core-0.8.5/src/state.rs:444"];
-
 /// Who speaks when it is the world itself.
 pub const WORLD: &str = "world";
 
@@ -50,9 +44,7 @@ pub fn begin(print: bool) {
         let text = info.to_string().replace('\n', " ");
         if TRACE.try_with(|trace| trace.try_borrow_mut().is_ok()).unwrap_or(false) {
             say(&format!("PANIC {text}"));
-            if !KNOWN_TO_PANIC.iter().any(|place| text.contains(place)) {
-                TRACE.with_borrow_mut(|trace| trace.panics.push(text));
-            }
+            TRACE.with_borrow_mut(|trace| trace.panics.push(text));
         } else {
             eprintln!("{text}");
         }

@@ -45,7 +45,7 @@ pub(super) async fn run(node: Arc<Node>) {
         anyhow::Ok(MemberlistGossip::start(node.ports.net.clone(), options, meta).await?)
     };
     let gossip = match started.await {
-        Ok(gossip) => gossip,
+        Ok(gossip) => node.gossip.get_or_init(|| gossip),
         Err(error) => {
             tracing::error!(
                 error = format!("{error:#}"),

@@ -6,7 +6,7 @@ use api::{
     ports::{BuildInfo, Metrics, NamedCount, ReplayStatus, Tsdb, TsdbStats},
 };
 use model::{LogIndex, QueryError, ShardId, StateMachine, TimestampMs};
-use raft::GroupRole;
+use raft::{Gossip, GroupRole};
 use std::{
     collections::BTreeMap,
     fmt::{Display, Write},
@@ -156,6 +156,9 @@ impl NodeMetrics {
         text.one("vestal_disk_full", "gauge", "Whether this node waits for room on its disk.", no_room);
         let failed = u8::from(self.node.health.is_down());
         text.one("vestal_disk_failed", "gauge", "Whether the disk failed: until a restart.", failed);
+        let restarts = self.node.gossip.get().map_or(0, Gossip::restarts);
+        let help = "How often gossip had to begin anew.";
+        text.one("vestal_gossip_restarts_total", "counter", help, restarts);
         let version = self.node.plan.borrow().version;
         text.one("vestal_config_version", "gauge", "The configuration version this node follows.", version);
     }

@@ -47,14 +47,14 @@ use lifecycle::Lifecycle;
 use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, TimestampMs};
 use plan::TargetPlan;
 pub use probe::{Probe, ShardReport};
-use raft::{RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
+use raft::{MemberlistGossip, RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
 use scrape::Scraper;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 use storage::{
@@ -186,6 +186,8 @@ pub(crate) struct Node {
     pub(crate) duty_clock: Arc<DutyClock>,
     pub(crate) health: Health,
     pub(crate) proposed: propose::ProposedBytes,
+    /// Hints from other nodes, once they are heard.
+    pub(crate) gossip: OnceLock<MemberlistGossip>,
     /// Set when the cluster says that this node's id was removed: the text for people.
     pub(crate) unwelcome: watch::Sender<Option<String>>,
     shards: RwLock<BTreeMap<ShardId, Arc<DataShard>>>,
@@ -400,6 +402,7 @@ pub async fn serve(
         duty_clock: Arc::new(DutyClock::new(ports.clock.clone())),
         health: Health::new(ports.clock.clone()),
         proposed: propose::ProposedBytes::default(),
+        gossip: OnceLock::new(),
         unwelcome: watch::Sender::new(None),
         shards: RwLock::default(),
         scrapers: RwLock::default(),

@@ -2,8 +2,9 @@
 
 use super::Node;
 use model::{LogId, NodeId, ShardId, StateHash, StateMachine};
-use raft::GroupStatus;
+use raft::{Gossip, GroupStatus, Liveness};
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Weak},
 };
@@ -46,6 +47,17 @@ impl Probe {
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         self.0.upgrade()?.health.not_ready()
+    }
+
+    /// The names of the other nodes that are heard by gossip, and how often gossip had to begin anew.
+    #[must_use]
+    pub fn gossip(&self) -> (BTreeSet<String>, u64) {
+        let Some(node) = self.0.upgrade() else { return Default::default() };
+        let Some(gossip) = node.gossip.get() else { return Default::default() };
+        let peers = gossip.peers();
+        let peers = peers.borrow();
+        let alive = peers.iter().filter(|peer| peer.liveness == Liveness::Alive);
+        (alive.map(|peer| peer.meta.name.clone()).collect(), gossip.restarts())
     }
 
     /// The shards that it hosts.

@@ -1,19 +1,20 @@
 //! One group's view of the node's shared log, as openraft wants it.
 //!
 //! An append is reported durable from the log's own thread, after its `fdatasync`; a vote is waited for. What the
-//! log refuses for want of room is tried again: a Raft group does not survive a refused append, so callers ask
-//! [`storage::log::Log::check_room`] before they propose or accept, and the loop here is only the last resort.
+//! log refuses for want of room is tried again, and the group does nothing else meanwhile, not even purge. So room is
+//! kept ([`storage::log::Log::reserve`]) before an entry is proposed or accepted, and the loop here is only the last
+//! resort.
 
 use super::types::{
-    RaftEntry, RaftLogId, RaftVote, Types, decode_entry, decode_vote, encode_payload, encode_vote, log_id,
-    raft_log_id,
+    RaftEntry, RaftLogId, RaftVote, Room, Types, decode_entry, decode_vote, encode_payload, encode_vote,
+    log_id, raft_log_id,
 };
 use crate::reach::Tail;
 use bytes::Bytes;
 use futures::Stream;
 use model::{LogId, LogIndex, ShardId};
 use openraft::{
-    OptionalSend, RaftLogReader,
+    EntryPayload, OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
 use std::{
@@ -192,10 +193,13 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let tail = &self.tail;
+        let mut kept: Vec<Room> = Vec::new();
         let encoded = |entry: RaftEntry| {
             let id = log_id(&entry.log_id);
-            if let openraft::EntryPayload::Membership(_) = entry.payload {
-                tail.accept_members(id.index);
+            match &entry.payload {
+                EntryPayload::Membership(_) => tail.accept_members(id.index),
+                EntryPayload::Normal(command) => kept.push(command.1.clone()),
+                EntryPayload::Blank => {}
             }
             (id, encode_payload(&entry.payload))
         };
@@ -216,7 +220,10 @@ impl RaftLogStorage<Types> for LogStore {
                 }
             });
             match self.log.append(self.shard, entries.clone(), done) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    drop(kept); // it is taken
+                    return Ok(());
+                }
                 Err(error) => self.patience(error).await?,
             }
         }

@@ -3,7 +3,7 @@
 use super::{
     machine::SnapshotData,
     snapshot::{OfferAnswer, SnapshotOffer, Snapshots},
-    types::{Raft, RaftLogId, RaftVote, Types},
+    types::{Command, Raft, RaftEntry, RaftLogId, RaftVote, Room, Types},
     witness::Witness,
 };
 use crate::peer::{PeerError, Peers, kind};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use model::{LogIndex, NodeId, ShardId, Term};
 use openraft::{
-    OptionalSend, alias,
+    EntryPayload, OptionalSend, alias,
     base::{BoxFuture, BoxStream},
     errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
     impls::EmptyNode,
@@ -23,7 +23,7 @@ use openraft::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{future::Future, io, sync::Arc, time::Duration};
-use storage::log::LogError;
+use storage::log::{LogError, Reserved};
 
 /// Appends that may be on their way to one follower of one group.
 const PIPELINE: usize = 8;
@@ -253,6 +253,14 @@ impl RaftNetworkV2<Types> for GroupPeer {
     }
 }
 
+/// The command of an entry that has one.
+fn command(entry: &mut RaftEntry) -> Option<&mut Command> {
+    match &mut entry.payload {
+        EntryPayload::Normal(command) => Some(command),
+        EntryPayload::Blank | EntryPayload::Membership(_) => None,
+    }
+}
+
 /// What came of one of raft's requests beside the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noted {
@@ -265,20 +273,23 @@ pub(crate) enum Noted {
     Granted,
 }
 
-/// Works on an append, vote, pre-vote or transfer. `room` says whether the log takes as many bytes as the request has.
+/// Works on an append, vote, pre-vote or transfer. `room` keeps room in the log for so many entries with so many bytes.
 pub(crate) async fn answer(
     raft: &Raft,
     kind: u16,
     body: &[u8],
-    room: impl FnOnce(usize) -> Result<(), LogError> + Send,
+    room: impl FnOnce(usize, usize) -> Result<Reserved, LogError> + Send,
 ) -> Result<(Bytes, Noted), String> {
     Ok(match kind {
         kind::APPEND => {
-            let request: AppendEntriesRequest<Types> = decode(body)?;
-            if !request.entries.is_empty() {
+            let mut request: AppendEntriesRequest<Types> = decode(body)?;
+            let mut commands: Vec<&mut Command> = request.entries.iter_mut().filter_map(command).collect();
+            if !commands.is_empty() {
                 // A group does not survive an append that the log refuses: refuse it before. The word of a leader
                 // without entries is heard on a full disk, too.
-                room(body.len()).map_err(|error| error.to_string())?;
+                let bytes = commands.iter().map(|command| command.0.len() + Command::HEAD_BYTES).sum();
+                let kept = Arc::new(room(commands.len(), bytes).map_err(|error| error.to_string())?);
+                commands.iter_mut().for_each(|command| command.1 = Room(Some(kept.clone())));
             }
             let term = Term(request.vote.leader_id.term);
             let answer = raft.append_entries(request).await.map_err(|error| error.to_string())?;

@@ -14,16 +14,37 @@ use openraft::{
     impls::{EmptyNode, leader_id_std},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, collections::BTreeSet, fmt, io};
+use std::{collections::BTreeMap, collections::BTreeSet, fmt, io, sync::Arc};
+use storage::log::Reserved;
 
 const VERSION: u8 = 1;
 const KIND_BLANK: u8 = 0;
 const KIND_COMMAND: u8 = 1;
 const KIND_MEMBERSHIP: u8 = 2;
 
-/// A command in the state machine's own format.
+/// A command in the state machine's own format, and the room that the log keeps for it until it is appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Command(pub(crate) Bytes);
+pub(crate) struct Command(pub(crate) Bytes, #[serde(skip)] pub(crate) Room);
+
+impl Command {
+    /// Bytes of an entry's payload beside those of its command.
+    pub(crate) const HEAD_BYTES: usize = 2;
+}
+
+/// Room in the log: of this entry alone, or of all that came with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Room(
+    #[expect(dead_code, reason = "it is held until it is dropped")] pub(crate) Option<Arc<Reserved>>,
+);
+
+/// Room is no part of a command.
+impl PartialEq for Room {
+    fn eq(&self, _: &Room) -> bool {
+        true
+    }
+}
+
+impl Eq for Room {}
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +114,7 @@ pub(crate) fn encode_payload(payload: &EntryPayload<Command, u64, EmptyNode>) ->
     match payload {
         EntryPayload::Blank => out.put_slice(&[VERSION, KIND_BLANK]),
         EntryPayload::Normal(command) => {
-            out.reserve(command.0.len() + 2);
+            out.reserve(command.0.len() + Command::HEAD_BYTES);
             out.put_slice(&[VERSION, KIND_COMMAND]);
             out.put_slice(&command.0);
         }
@@ -110,7 +131,7 @@ pub(crate) fn decode_entry(id: LogId, mut bytes: Bytes) -> io::Result<RaftEntry>
     check_version(&mut bytes, "entry")?;
     let payload = match take::<1>(&mut bytes, "entry")? {
         [KIND_BLANK] => EntryPayload::Blank,
-        [KIND_COMMAND] => EntryPayload::Normal(Command(bytes)),
+        [KIND_COMMAND] => EntryPayload::Normal(Command(bytes, Room::default())),
         [KIND_MEMBERSHIP] => EntryPayload::Membership(take_membership(&mut bytes)?),
         _ => return Err(malformed("entry kind")),
     };
@@ -208,7 +229,7 @@ mod tests {
     #[test]
     fn every_kind_of_entry_comes_back() {
         check(EntryPayload::Blank);
-        check(EntryPayload::Normal(Command(Bytes::from_static(b"abc"))));
+        check(EntryPayload::Normal(Command(Bytes::from_static(b"abc"), Room::default())));
         check(EntryPayload::Membership(members()));
     }
 

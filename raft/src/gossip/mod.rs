@@ -1,41 +1,28 @@
 //! Gossip: who is out there, where, and whether it seems to live. Hints only: no safety decision reads this.
 //!
-//! memberlist spreads each node's [`GossipMeta`]; because it never heals a partition by itself, the seeds and all
-//! peers ever seen are joined again every few seconds while not everybody is alive. The crate stays behind
-//! [`Gossip`]: its next version is another protocol.
+//! memberlist spreads each node's [`GossipMeta`]. What it does not do is done in `keeper`: it never heals a partition by
+//! itself, and it does not survive a panic of its own. The crate stays behind [`Gossip`]: its next version is another
+//! protocol.
 
+mod keeper;
+mod runtime;
 mod transport;
 
-use memberlist::{
-    Memberlist, Options,
-    delegate::{CompositeDelegate, NodeDelegate, VoidDelegate},
-    proto::{ChecksumAlgorithm, MaybeResolvedAddress, Meta, State},
-};
+use keeper::Keeper;
+use memberlist::proto::Meta;
 use model::{BoxFuture, ClusterId, Net, NodeId};
 use serde::{Deserialize, Serialize};
-use smol_str::SmolStr;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
-use tokio::{sync::watch, task::AbortHandle, time::timeout};
-use transport::{NetTransport, NetTransportOptions};
+use tokio::{sync::watch, task::AbortHandle};
 
 /// Version of the metadata's bytes.
 const META_VERSION: u8 = 1;
 /// Longest metadata that memberlist carries.
 const META_BYTES_MAX: usize = 512;
-/// Between two looks at who is there.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Between two attempts to join who is missing.
-const REJOIN_INTERVAL: Duration = Duration::from_secs(3);
-/// Peers that are remembered, dead ones included.
-const PEERS_MAX: usize = 256;
-/// How long leaving and updating may take.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,10 +44,8 @@ pub struct GossipMeta {
 /// Whether a node seems to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Liveness {
-    /// It answers.
+    /// It answers, or did a moment ago.
     Alive,
-    /// It did not answer lately.
-    Suspect,
     /// It has not answered for some time, or has left.
     Dead,
 }
@@ -97,6 +82,8 @@ pub trait Gossip: Send + Sync + fmt::Debug {
     /// # Errors
     /// If it does not fit.
     fn announce(&self, meta: GossipMeta) -> Result<(), GossipError>;
+    /// How often gossip was begun anew since the start, because a part of it had come to its end.
+    fn restarts(&self) -> u64;
     /// Says goodbye and stops.
     fn leave(&self) -> BoxFuture<'_, ()>;
 }
@@ -124,42 +111,18 @@ fn decode(bytes: &[u8]) -> Option<GossipMeta> {
     if *version != META_VERSION { None } else { postcard::from_bytes(body).ok() }
 }
 
-/// Gives memberlist our metadata.
-struct Announcer(Arc<Mutex<Meta>>);
-
-impl NodeDelegate for Announcer {
-    async fn node_meta(&self, _limit: usize) -> Meta {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-type Void = VoidDelegate<SmolStr, SocketAddr>;
-type Delegate = CompositeDelegate<SmolStr, SocketAddr, Void, Void, Void, Void, Announcer, Void>;
-type List = Memberlist<NetTransport, Delegate>;
-
 /// Gossip by memberlist.
 pub struct MemberlistGossip {
-    list: List,
-    meta: Arc<Mutex<Meta>>,
     us: watch::Sender<GossipMeta>,
     peers: watch::Receiver<Vec<GossipPeer>>,
-    tasks: [AbortHandle; 2],
+    shared: Arc<keeper::Shared>,
+    task: AbortHandle,
 }
 
 impl fmt::Debug for MemberlistGossip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemberlistGossip").field("us", &*self.us.borrow()).finish_non_exhaustive()
     }
-}
-
-/// Quick to notice a death: a node is suspected after a second and declared dead a few later.
-fn options() -> Options {
-    Options::local()
-        .with_probe_interval(Duration::from_millis(1000))
-        .with_probe_timeout(Duration::from_millis(300))
-        .with_gossip_interval(Duration::from_millis(200))
-        .with_push_pull_interval(Duration::from_secs(10))
-        .with_checksum_algo(ChecksumAlgorithm::Crc32)
 }
 
 impl MemberlistGossip {
@@ -172,22 +135,13 @@ impl MemberlistGossip {
         gossip: GossipOptions,
         meta: GossipMeta,
     ) -> Result<MemberlistGossip, GossipError> {
-        let encoded = Arc::new(Mutex::new(encode(&meta)?));
-        let delegate =
-            CompositeDelegate::<SmolStr, SocketAddr>::new().with_node_delegate(Announcer(encoded.clone()));
-        // A name alone would make a wiped node and its former self one and the same.
-        let id = SmolStr::new(format!("{}@{}", meta.name, gossip.advertise));
-        let transport =
-            NetTransportOptions { net: net.clone(), id, listen: gossip.listen, advertise: gossip.advertise };
-        let list: List = Memberlist::with_delegate(delegate, transport, options())
-            .await
-            .map_err(|error| GossipError::Start(error.to_string()))?;
+        encode(&meta)?;
         let us = watch::Sender::new(meta);
         let (found, peers) = watch::channel(Vec::new());
-        let seen = Arc::new(Mutex::new(BTreeSet::new()));
-        let look = tokio::spawn(look(list.clone(), us.subscribe(), found, seen.clone())).abort_handle();
-        let join = tokio::spawn(rejoin(list.clone(), net, gossip, seen)).abort_handle();
-        Ok(MemberlistGossip { list, meta: encoded, us, peers, tasks: [look, join] })
+        let (keeper, list) = Keeper::start(net, gossip, us.subscribe(), found).await?;
+        let shared = keeper.shared();
+        let task = tokio::spawn(keeper.run(list)).abort_handle();
+        Ok(MemberlistGossip { us, peers, shared, task })
     }
 }
 
@@ -197,92 +151,25 @@ impl Gossip for MemberlistGossip {
     }
 
     fn announce(&self, meta: GossipMeta) -> Result<(), GossipError> {
-        *self.meta.lock().unwrap_or_else(PoisonError::into_inner) = encode(&meta)?;
+        encode(&meta)?;
         self.us.send_replace(meta);
-        let list = self.list.clone();
-        tokio::spawn(async move { list.update_node(PATIENCE).await.ok() });
         Ok(())
+    }
+
+    fn restarts(&self) -> u64 {
+        self.shared.restarts.load(Ordering::Relaxed)
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.tasks.iter().for_each(AbortHandle::abort);
-            timeout(2 * PATIENCE, self.list.leave(PATIENCE)).await.ok();
-            timeout(PATIENCE, self.list.shutdown()).await.ok();
+            self.task.abort();
+            self.shared.leave().await;
         })
     }
 }
 
-/// Publishes who is there. memberlist forgets the dead; here they stay listed until another takes their name.
-async fn look(
-    list: List,
-    us: watch::Receiver<GossipMeta>,
-    found: watch::Sender<Vec<GossipPeer>>,
-    seen: Arc<Mutex<BTreeSet<SocketAddr>>>,
-) {
-    let mut known: BTreeMap<String, GossipPeer> = BTreeMap::new();
-    loop {
-        let ours = us.borrow().clone();
-        let mut listed: BTreeMap<String, GossipPeer> = BTreeMap::new();
-        for state in list.members().await.iter().filter(|state| state.id() != list.local_id()).take(PEERS_MAX)
-        {
-            let Some(meta) = decode(state.meta().as_ref()) else { continue };
-            if ours.cluster.is_some() && meta.cluster.is_some() && ours.cluster != meta.cluster {
-                continue;
-            }
-            let mut addresses = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if addresses.len() < PEERS_MAX {
-                addresses.insert(*state.address());
-            }
-            let liveness = match state.state() {
-                State::Alive => Liveness::Alive,
-                State::Suspect => Liveness::Suspect,
-                _ => Liveness::Dead,
-            };
-            // Of two under one name the livelier counts.
-            let peer = GossipPeer { meta, liveness };
-            let entry = listed.entry(peer.meta.name.clone()).or_insert_with(|| peer.clone());
-            if peer.liveness < entry.liveness {
-                *entry = peer;
-            }
-        }
-        known.values_mut().for_each(|peer| peer.liveness = Liveness::Dead);
-        known.extend(listed);
-        while known.len() > PEERS_MAX {
-            known.pop_last();
-        }
-        let peers: Vec<GossipPeer> = known.values().cloned().collect();
-        found.send_if_modified(|before| {
-            let changed = *before != peers;
-            *before = peers;
-            changed
-        });
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-}
-
-/// Joins whoever is not known to live: a partition heals no other way.
-async fn rejoin(
-    list: List,
-    net: Arc<dyn Net>,
-    gossip: GossipOptions,
-    seen: Arc<Mutex<BTreeSet<SocketAddr>>>,
-) {
-    loop {
-        let online: BTreeSet<SocketAddr> =
-            list.online_members().await.iter().map(|state| *state.address()).collect();
-        let mut missing = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for seed in &gossip.seeds {
-            if let Ok(Ok(addresses)) = timeout(PATIENCE, net.resolve(seed)).await {
-                missing.extend(addresses.into_iter().take(4));
-            }
-        }
-        missing.retain(|address| !online.contains(address) && *address != gossip.advertise);
-        // One by one: joining many at once can not leave the thread.
-        for address in missing {
-            timeout(PATIENCE, list.join(MaybeResolvedAddress::resolved(address))).await.ok();
-        }
-        let alone = list.num_online_members().await <= 1;
-        tokio::time::sleep(if alone { LOOK_INTERVAL } else { REJOIN_INTERVAL }).await;
+impl Drop for MemberlistGossip {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

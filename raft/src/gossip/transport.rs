@@ -1,12 +1,13 @@
-//! memberlist over [`model::Net`].
+//! memberlist over [`model::Net`]. The sockets are not its own: one list after the other uses them.
 
+use super::runtime::Guarded;
 use bytes::Bytes;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
     io::{ReadHalf, WriteHalf},
 };
 use memberlist::{
-    agnostic::{RuntimeLite, tokio::TokioRuntime},
+    agnostic::RuntimeLite,
     net::resolver::socket_addr::SocketAddrResolver,
     proto::Payload,
     transport::{
@@ -14,7 +15,7 @@ use memberlist::{
         promised_stream,
     },
 };
-use model::{ClientIo, DatagramSocket, Net};
+use model::{ClientIo, DatagramSocket, Listener, Net};
 use peekable::future::AsyncPeekable;
 use smol_str::SmolStr;
 use std::{
@@ -35,7 +36,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// How long receiving rests after it failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-type Moment = <TokioRuntime as RuntimeLite>::Instant;
+type Moment = <Guarded as RuntimeLite>::Instant;
 
 /// A connection.
 pub(crate) struct GossipStream {
@@ -110,9 +111,24 @@ impl TransportError for NetTransportError {
     }
 }
 
+/// Where gossip comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Sockets {
+    datagrams: Arc<dyn DatagramSocket>,
+    listener: Arc<dyn Listener>,
+}
+
+impl Sockets {
+    pub(crate) async fn bind(net: &dyn Net, listen: SocketAddr) -> io::Result<Sockets> {
+        let datagrams = Arc::from(net.bind_datagram(listen).await?);
+        Ok(Sockets { datagrams, listener: Arc::from(net.listen(listen).await?) })
+    }
+}
+
 /// What the transport is made of.
 pub(crate) struct NetTransportOptions {
     pub(crate) net: Arc<dyn Net>,
+    pub(crate) sockets: Sockets,
     pub(crate) id: SmolStr,
     pub(crate) listen: SocketAddr,
     pub(crate) advertise: SocketAddr,
@@ -121,7 +137,6 @@ pub(crate) struct NetTransportOptions {
 /// Carries gossip.
 pub(crate) struct NetTransport {
     options: NetTransportOptions,
-    datagrams: Arc<dyn DatagramSocket>,
     packets: PacketSubscriber<SocketAddr, Moment>,
     streams: StreamSubscriber<SocketAddr, GossipStream>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -132,17 +147,15 @@ impl Transport for NetTransport {
     type Id = SmolStr;
     type Address = SocketAddr;
     type ResolvedAddress = SocketAddr;
-    type Resolver = SocketAddrResolver<TokioRuntime>;
+    type Resolver = SocketAddrResolver<Guarded>;
     type Connection = GossipStream;
-    type Runtime = TokioRuntime;
+    type Runtime = Guarded;
     type Options = NetTransportOptions;
 
     async fn new(options: NetTransportOptions) -> Result<Self, NetTransportError> {
-        let datagrams: Arc<dyn DatagramSocket> = Arc::from(options.net.bind_datagram(options.listen).await?);
-        let listener = options.net.listen(options.listen).await?;
+        let Sockets { datagrams: socket, listener } = options.sockets.clone();
         let (packets_in, packets) = packet_stream::<Self>(PACKETS_MAX);
         let (streams_in, streams) = promised_stream::<Self>();
-        let socket = datagrams.clone();
         let receive = tokio::spawn(async move {
             let mut buf = vec![0; DATAGRAM_BYTES_MAX];
             loop {
@@ -151,7 +164,7 @@ impl Transport for NetTransport {
                     continue;
                 };
                 let data = Bytes::copy_from_slice(&buf[..count]);
-                if packets_in.send(Packet::new(from, TokioRuntime::now(), data)).await.is_err() {
+                if packets_in.send(Packet::new(from, Guarded::now(), data)).await.is_err() {
                     return;
                 }
             }
@@ -168,7 +181,7 @@ impl Transport for NetTransport {
             }
         });
         let tasks = Mutex::new(vec![receive.abort_handle(), accept.abort_handle()]);
-        Ok(NetTransport { options, datagrams, packets, streams, tasks })
+        Ok(NetTransport { options, packets, streams, tasks })
     }
 
     async fn resolve(&self, address: &SocketAddr) -> Result<SocketAddr, NetTransportError> {
@@ -193,13 +206,13 @@ impl Transport for NetTransport {
         Ok(())
     }
     async fn send_to(&self, to: &SocketAddr, packet: Payload) -> Result<(usize, Moment), NetTransportError> {
-        let begun = TokioRuntime::now();
-        let sent = self.datagrams.send_to(packet.as_slice(), *to).await?;
+        let begun = Guarded::now();
+        let sent = self.options.sockets.datagrams.send_to(packet.as_slice(), *to).await?;
         Ok((sent, begun))
     }
     async fn open(&self, to: &SocketAddr, deadline: Moment) -> Result<GossipStream, NetTransportError> {
         let address = to.to_string();
-        let connected = TokioRuntime::timeout_at(deadline, self.options.net.connect(&address)).await;
+        let connected = Guarded::timeout_at(deadline, self.options.net.connect(&address)).await;
         let timed_out = |_| NetTransportError { reason: "connecting timed out".to_owned(), remote: true };
         Ok(GossipStream::new(connected.map_err(timed_out)??))
     }
@@ -219,7 +232,19 @@ impl Transport for NetTransport {
         false
     }
     async fn shutdown(&self) -> Result<(), NetTransportError> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        self.end();
         Ok(())
+    }
+}
+
+impl NetTransport {
+    fn end(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+    }
+}
+
+impl Drop for NetTransport {
+    fn drop(&mut self) {
+        self.end(); // a list that came to nothing is not shut down
     }
 }

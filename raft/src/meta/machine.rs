@@ -196,6 +196,10 @@ impl StateMachine for Meta {
             let inner = self.lock();
             (inner.now.encode(), inner.now.applied())
         };
+        if applied.log_id.is_none() {
+            // A node that is no member yet leaves nothing that only members have: it would not start again.
+            return Ok(applied);
+        }
         model::point!("meta.checkpoint.begin");
         self.write(&bytes)?;
         model::point!("meta.checkpoint.durable");
@@ -324,5 +328,26 @@ impl SnapshotSink for Sink {
         inner.now = stored;
         inner.remember_hash();
         Ok(inner.checkpointed.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::LogId;
+    use storage::log::testing::MemFs;
+
+    /// Found by simulation: a node that was stopped before the cluster had taken it did not start again, because it had
+    /// something that only a member has.
+    #[test]
+    fn who_has_applied_nothing_writes_nothing() {
+        let (fs, dir) = (Arc::new(MemFs::default()), Path::new("meta"));
+        let meta = Meta::open(fs.clone(), dir).expect("opens");
+        meta.checkpoint().expect("nothing to write");
+        assert!(!fs.exists(&dir.join(FILE)));
+        meta.apply(&[CommittedEntry { log_id: LogId::default(), payload: EntryPayload::Blank }])
+            .expect("applied");
+        meta.checkpoint().expect("written");
+        assert!(fs.exists(&dir.join(FILE)));
     }
 }

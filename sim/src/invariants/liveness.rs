@@ -1,5 +1,5 @@
 //! O9: when faults have ended the world heals: every node runs and answers, every shard has one leader, the same
-//! members and no backlog.
+//! members and no backlog, and every node hears the gossip of every other.
 
 use crate::machine::Machine;
 use model::LogIndex;
@@ -10,6 +10,23 @@ const BACKLOG_MAX: u64 = 64;
 
 /// The same where a disk may be lost: what one replica still lacks is on the two others only.
 const BACKLOG_MAX_STRICT: u64 = 4;
+
+/// Why gossip does not work; `None` if every node hears every other.
+#[must_use]
+pub fn not_heard(machines: &[Machine]) -> Option<String> {
+    for machine in machines {
+        let (heard, restarts) = machine.probe().map(|probe| probe.gossip()).unwrap_or_default();
+        let others = machines.iter().map(|other| other.name).filter(|other| *other != machine.name);
+        let mut unheard = others.filter(|other| !heard.contains(*other));
+        if let Some(other) = unheard.next() {
+            return Some(format!(
+                "{} hears no gossip of {other}; it began {restarts} times anew",
+                machine.name
+            ));
+        }
+    }
+    None
+}
 
 /// Why the world is not whole; `None` if it is.
 #[must_use]

@@ -23,6 +23,7 @@ mod options;
 mod read;
 mod recover;
 mod replay;
+mod reserved;
 mod scan;
 mod segment;
 mod state;
@@ -35,6 +36,7 @@ mod writer;
 pub use check::{LogDamage, LogReport, SegmentReport, verify};
 pub use error::{LogError, OpenError, Remedy};
 pub use options::{GROUPS_MAX, IDENTITY_BYTES_MAX, LogOptions, VOTE_BYTES_MAX};
+pub use reserved::Reserved;
 pub use state::Done;
 
 use bytes::Bytes;
@@ -251,7 +253,7 @@ impl Log {
         state.check_open()?;
         let known = state.groups.get(&group).map(|group| &group.logical);
         check_entries(known.cloned().unwrap_or_default(), &entries, options)?;
-        check_room(&state, options, bytes)?;
+        check_room(&state, options, bytes, 0)?;
         check_groups(&state, group)?;
         let mut done = Some(done);
         let mut pieces = split(entries, options.batch_bytes()).into_iter().peekable();
@@ -364,18 +366,23 @@ impl Log {
         lock(&self.shared.state).group_state(group)
     }
 
-    /// Whether `bytes` of payload in one entry would be taken now. To be asked before proposing, because a Raft
-    /// group does not survive a refused append.
+    /// Keeps room for entries with so many bytes of payload together, until what is returned is dropped: to be held
+    /// from before entries are proposed or accepted until they are appended, because a Raft group does not survive a
+    /// refused append. A little is left for entries that nobody keeps room for, as those about members are.
     ///
     /// # Errors
     /// As [`Log::append`].
-    pub fn check_room(&self, bytes: usize) -> Result<(), LogError> {
-        let state = lock(&self.shared.state);
+    pub fn reserve(&self, entries: usize, bytes: usize) -> Result<Reserved, LogError> {
+        let bytes = record_bytes(0) * entries as u64 + bytes as u64;
+        let mut state = lock(&self.shared.state);
         state.check_open()?;
         if let Some(full) = &state.full {
             return Err(full.error.clone());
         }
-        check_room(&state, &self.shared.options, record_bytes(bytes))
+        let others = state.reserved + LogOptions::UNRESERVED_BYTES;
+        check_room(&state, &self.shared.options, bytes, others)?;
+        state.reserved += bytes;
+        Ok(Reserved::new(self.shared.clone(), bytes))
     }
 
     /// Why nothing is acknowledged: [`LogError::DiskFull`] or [`LogError::Full`] until there is room,
@@ -527,9 +534,10 @@ fn check_entries(mut at: Summary, entries: &[(LogId, Bytes)], options: &LogOptio
     Ok(())
 }
 
-fn check_room(state: &State, options: &LogOptions, bytes: u64) -> Result<(), LogError> {
+/// Whether `bytes` more fit, beside `others` that are to come.
+fn check_room(state: &State, options: &LogOptions, bytes: u64, others: u64) -> Result<(), LogError> {
     let live = state.live + state.queued_live;
-    if live + bytes > options.live_bytes_max() {
+    if live + others + bytes > options.live_bytes_max() {
         return Err(LogError::Full { live, wanted: bytes, max: options.live_bytes_max() });
     }
     if state.queued_bytes > 0 && state.queued_bytes + bytes > options.queue_bytes {

@@ -53,6 +53,9 @@ impl LogOptions {
         (4 * MIB).min(self.segment_bytes() / 2)
     }
 
+    /// Room that is kept for small entries that nobody reserves room for.
+    pub(super) const UNRESERVED_BYTES: u64 = 256 * 1024;
+
     /// Before a batch is written, older segments go until the log is not larger than this with it. The rest is for
     /// copying one segment's live records forward.
     pub(super) fn bytes_max(&self) -> u64 {

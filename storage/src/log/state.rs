@@ -90,6 +90,8 @@ pub(super) struct State {
     pub(super) bytes: u64,
     /// Bytes of entries that are on disk and wanted.
     pub(super) live: u64,
+    /// Bytes of entries for which room is kept; those that are being appended may be counted twice for a moment.
+    pub(super) reserved: u64,
     pub(super) identity: Option<Bytes>,
     pub(super) failed: Option<LogError>,
     /// The last batch found no room: what waits is held, and only small operations are written.

@@ -6,9 +6,6 @@ use screenplay::{Event, Fault};
 use serde_json::Value;
 use std::time::Duration;
 
-/// memberlist 0.8.5 looks up a node by a place that is no longer there; gossip is hints only. Every other panic of a
-/// node is a broken promise.
-const KNOWN_TO_PANIC: &str = "memberlist-core-0.8.5/src/state.rs";
 /// Slots that are so young may still be on their way.
 const SETTLING_MS: i64 = 3_000;
 
@@ -103,9 +100,7 @@ impl Stage {
         for machine in &mut self.machines {
             hold(machine.stop());
             for line in machine.log().lines().filter(|line| line.contains("panicked at")) {
-                if !line.contains(KNOWN_TO_PANIC) {
-                    hold(Err(format!("a panic: {line}")));
-                }
+                hold(Err(format!("a panic: {line}")));
             }
         }
         broken

@@ -120,3 +120,18 @@ fn a_reader_does_not_lose_the_segment_under_its_hands() {
         assert_eq!(ids(&log, B).len(), 10);
     }
 }
+
+#[test]
+fn room_that_is_kept_for_one_is_not_given_to_another_and_is_taken_by_its_entry() {
+    let log = open(&MemFs::default());
+    let kept: Vec<_> = (0..1000).map_while(|_| log.reserve(1, 1_000_000).ok()).collect();
+    assert!(matches!(log.reserve(1, 1_000_000), Err(LogError::Full { .. })));
+    let count = kept.len() as u64;
+    (0..count).for_each(|index| append_big(&log, A, index, 1_000_000).unwrap());
+    drop(kept);
+    assert!(matches!(log.reserve(1, 1_000_000), Err(LogError::Full { .. })), "entries have it now");
+    append(&log, B, 1, 0..100).unwrap(); // a little is left for those who reserved nothing
+    outcome(|done| log.purge(A, id(1, count - 1), done)).unwrap();
+    let again: Vec<_> = (0..1000).map_while(|_| log.reserve(1, 1_000_000).ok()).collect();
+    assert_eq!(again.len() as u64, count);
+}

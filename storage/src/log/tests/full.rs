@@ -42,7 +42,7 @@ fn on_a_full_disk_what_waits_is_held_until_there_is_room() {
     let log = open(&fs);
     let (held, told) = fill(&fs, &log, A);
     assert!(is_full(&log));
-    assert!(matches!(log.check_room(1), Err(LogError::DiskFull(_))), "more is not to be proposed");
+    assert!(matches!(log.reserve(1, 1), Err(LogError::DiskFull(_))), "more is not to be proposed");
     assert_eq!(count(&log, A), held + 1, "what is held can be read");
     assert_eq!(count(&open(&fs.fork()), A), held, "what was written is whole");
     log.look_for_room();
@@ -50,7 +50,7 @@ fn on_a_full_disk_what_waits_is_held_until_there_is_room() {
     fs.set_capacity(None);
     log.look_for_room();
     assert!(is_done(&told));
-    assert_eq!((log.trouble(), log.check_room(1)), (None, Ok(())));
+    assert_eq!((log.trouble(), log.reserve(1, 1).map(drop)), (None, Ok(())));
     assert_eq!(read(&open(&fs.fork()), A), read(&log, A));
 }
 

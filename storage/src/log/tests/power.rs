@@ -114,7 +114,7 @@ fn live(lives: &[(Vec<Step>, u64, u64)]) {
             let mut after = expected[group].clone();
             if take(&log, &mut after, step, life as u64 + 1) {
                 expected[group] = after;
-            } else if log.check_room(0).is_err() {
+            } else if log.reserve(1, 0).is_err() {
                 unknown = Some((group, after));
                 break;
             }
