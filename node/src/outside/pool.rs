@@ -20,14 +20,29 @@ const NICENESS: i32 = 10;
 type Job = Box<dyn FnOnce() + Send>;
 
 thread_local! {
-    static STEPPED_BACK: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread may step back, and has.
+    static STANCE: Cell<Stance> = const { Cell::new(Stance::Vital) };
 }
 
-/// Makes this thread less urgent, for as long as it lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stance {
+    /// Others wait for what it does next.
+    Vital,
+    Usual,
+    SteppedBack,
+}
+
+/// This thread does one piece of work after the other, or just one, and may step back with it.
+pub(super) fn may_step_back() {
+    STANCE.set(Stance::Usual);
+}
+
+/// Makes this thread less urgent, for as long as it lives, if it may be.
 pub(super) fn step_back() {
-    if STEPPED_BACK.replace(true) {
+    if STANCE.get() != Stance::Usual {
         return;
     }
+    STANCE.set(Stance::SteppedBack);
     // SAFETY: a plain system call. On Linux 0 stands for the calling thread.
     #[expect(unsafe_code, reason = "the standard library does not set priorities")]
     let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
@@ -109,6 +124,7 @@ impl Pool {
 
     fn work(self: Arc<Self>) {
         let _entered = self.runtime.enter();
+        may_step_back();
         let mut state = self.state();
         loop {
             if let Some(job) = state.jobs.pop_front() {
@@ -116,7 +132,7 @@ impl Pool {
                 // As everywhere, a panic ends the work and is logged by the hook; who waits for it learns of it.
                 let _ended = catch_unwind(AssertUnwindSafe(job));
                 state = self.state();
-                if STEPPED_BACK.get() {
+                if STANCE.get() == Stance::SteppedBack {
                     break;
                 }
                 continue;
@@ -181,6 +197,18 @@ mod tests {
         assert_eq!(first, second, "a thread is used again");
         assert_ne!(second, third);
         assert_eq!((nice, usual_again), (NICENESS.max(usual), usual));
+    }
+
+    #[test]
+    fn a_thread_for_whose_next_work_others_wait_does_not_step_back() {
+        let (before, after) = std::thread::spawn(|| {
+            let before = niceness();
+            step_back();
+            (before, niceness())
+        })
+        .join()
+        .expect("no panic");
+        assert_eq!(before, after);
     }
 
     #[tokio::test]

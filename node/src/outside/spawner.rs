@@ -121,6 +121,7 @@ impl Spawner for TokioSpawner {
         };
         let help = || {
             let _core = Core(&self.helpers);
+            pool::may_step_back();
             run(&|| !self.is_crowded());
         };
         std::thread::scope(|scope| {
