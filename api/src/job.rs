@@ -1,8 +1,14 @@
-//! Blocking work of a request: on the spawner's threads, ended when the client goes away.
+//! Work of a request: on the spawner's threads, ended when the client goes away; or at once, if it is small.
 
-use crate::{error::ApiError, state::State};
+use crate::{
+    error::{ApiError, ErrorType},
+    state::State,
+};
 use model::Budget;
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 use tokio::sync::oneshot;
 
 /// Cancels a budget when it is dropped: a handler is dropped when its client closes the connection.
@@ -26,9 +32,17 @@ pub(crate) async fn run<T: Send + 'static>(
         let _ = send.send(work());
     });
     state.ports.spawner.blocking(name, job).await;
-    receive
-        .await
-        .map_err(|_| ApiError::new(crate::error::ErrorType::Internal, "the work ended without an answer"))
+    receive.await.map_err(|_| ended())
+}
+
+/// Runs `work` here and now: for what takes no longer than waking a thread. As on a thread of its own, a panic ends the
+/// work alone, and is logged by the hook.
+pub(crate) fn here<T>(work: impl FnOnce() -> T) -> Result<T, ApiError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| ended())
+}
+
+fn ended() -> ApiError {
+    ApiError::new(ErrorType::Internal, "the work ended without an answer")
 }
 
 #[cfg(test)]
@@ -47,6 +61,13 @@ mod tests {
         fn monotonic(&self) -> Duration {
             Duration::ZERO
         }
+    }
+
+    #[test]
+    fn a_panic_of_small_work_is_an_error() {
+        assert_eq!(here(|| 7).ok(), Some(7));
+        let error = here(|| -> u8 { panic!("on purpose") }).expect_err("no answer");
+        assert_eq!((error.kind, &*error.text), (ErrorType::Internal, "the work ended without an answer"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod federate;
 mod form;
 mod job;
 mod json;
+mod known;
 mod lifecycle;
 mod options;
 mod output;

@@ -14,15 +14,18 @@ use crate::{
 };
 use axum::response::Response;
 use http::StatusCode;
-use model::{Budget, OpenView, TimestampMs};
+use model::{Budget, Matcher, OpenView, TimestampMs};
 use promql::{
-    EvalError, QueryOptions, Stats,
+    EvalError, Extent, QueryOptions, Stats,
     ast::{Expr, ValueType},
 };
 use std::{sync::Arc, time::Duration};
 
 /// Points of one series in a range query: a week in minutes, a year in hours.
 const POINTS_MAX: i128 = 11_000;
+
+/// A query up to this weight ([`promql::weight`]) is evaluated where its request is read.
+const SMALL_WEIGHT: u64 = 1 << 15;
 
 /// The times at which a query is evaluated, milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +37,7 @@ enum Steps {
 /// A checked request for an evaluation.
 struct Query {
     text: String,
-    expr: Expr,
+    expr: Arc<Expr>,
     steps: Steps,
     options: QueryOptions,
     /// Series shown; 0 is no limit.
@@ -139,12 +142,23 @@ async fn checked(call: &Call, limit: usize, steps: Steps) -> Result<Query, ApiEr
 }
 
 /// Reads the query. One that may take long does so on a thread and in a place of the queue, as evaluations do.
-async fn parse(call: &Call) -> Result<Expr, ApiError> {
+async fn parse(call: &Call) -> Result<Arc<Expr>, ApiError> {
     read(call).await?.map_err(|error| ApiError::parameter("query", error))
 }
 
-async fn read(call: &Call) -> Result<Result<Expr, EvalError>, ApiError> {
+async fn read(call: &Call) -> Result<Result<Arc<Expr>, EvalError>, ApiError> {
     let (state, text) = (&call.state, call.form.get("query"));
+    if let Some(known) = state.known.get(text) {
+        return Ok(Ok(known));
+    }
+    let expr = read_anew(state, text).await?.map(Arc::new);
+    if let Ok(expr) = &expr {
+        state.known.put(text, expr);
+    }
+    Ok(expr)
+}
+
+async fn read_anew(state: &State, text: &str) -> Result<Result<Expr, EvalError>, ApiError> {
     let engine = state.engine();
     if selector::is_light(text) {
         return Ok(engine.parse(text));
@@ -177,6 +191,7 @@ async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response
     let place = place.ok_or_else(no_place)?;
     let view = view::open(&state, &call.form, &call.headers).await?;
     query.timings.prepared += clock.monotonic().saturating_sub(entered);
+    let is_small = is_small(&state, &query, &view);
     let mut answer = Answer::new(call.encoding);
     answer.hold(budget.clone());
     let working = state.clone();
@@ -188,7 +203,26 @@ async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response
         drop(place);
         result.map(|()| answer.finish())
     };
-    job::run(&state, "query", work).await?
+    if is_small { job::here(work)? } else { job::run(&state, "query", work).await? }
+}
+
+/// Whether a query takes about as long as handing it to another thread: a millisecond at the very most.
+fn is_small(state: &State, query: &Query, view: &OpenView) -> bool {
+    let (steps, span) = match query.steps {
+        Steps::At(_) => (1, 0),
+        Steps::Range { start, end, step } => {
+            (end.abs_diff(start) / step.max(1).unsigned_abs() + 1, end.abs_diff(start))
+        }
+    };
+    let lookback = state.options.lookback_delta;
+    let lookback = query.options.lookback_delta_ms.map_or(milliseconds(lookback), |ms| ms.unsigned_abs());
+    let extent = Extent { steps, span_ms: span, lookback_ms: lookback };
+    let series_at_most = |matchers: &[Matcher]| view.queryable.series_at_most(matchers);
+    promql::weight(&series_at_most, &query.expr, extent).is_some_and(|weight| weight <= SMALL_WEIGHT)
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn evaluate(
@@ -294,14 +328,14 @@ pub(crate) async fn exemplars(call: Call) -> Result<Response, ApiError> {
 }
 
 pub(crate) async fn format(call: Call) -> Result<Response, ApiError> {
-    let text = promql::pretty(&parse(&call).await?);
+    let text = promql::pretty(&*parse(&call).await?);
     let mut answer = Answer::new(call.encoding);
     json::text(answer.data(), &text);
     Ok(answer.finish())
 }
 
 pub(crate) async fn parse_query(call: Call) -> Result<Response, ApiError> {
-    let tree = promql::ast_json(&parse(&call).await?);
+    let tree = promql::ast_json(&*parse(&call).await?);
     let mut answer = Answer::new(call.encoding);
     answer.data().extend_from_slice(tree.as_bytes());
     Ok(answer.finish())

@@ -2,6 +2,7 @@
 
 use crate::{
     engine_metrics::EngineMetrics,
+    known::Known,
     options::Options,
     ports::{BuildInfo, Cluster, ConfigSource, Lifecycle, Metrics, Targets, Tsdb, WriteSink},
     query_log::QueryLog,
@@ -87,6 +88,8 @@ pub(crate) struct State {
     /// Places for queries.
     pub(crate) queue: Arc<Queue>,
     pub(crate) query_log: QueryLog,
+    /// What was parsed lately; flags decide what parses, so it holds for as long as the process.
+    pub(crate) known: Known,
     /// What queries may hold together.
     pub(crate) memory: Arc<MemoryPool>,
     /// One permit per KiB of request bodies in memory.
@@ -105,6 +108,7 @@ impl State {
         State {
             queue: Arc::new(Queue::new(&*ports.fs, &options, counters.clone())),
             query_log: QueryLog::new(ports.fs.clone()),
+            known: Known::default(),
             memory: Arc::new(MemoryPool::new(options.query_bytes_total_max)),
             bodies: Arc::new(Semaphore::new(kib(options.body_bytes_in_flight_max) as usize)),
             label_cache: Arc::new(LabelCache::new(series, series.saturating_mul(CACHE_BYTES_PER_SERIES))),

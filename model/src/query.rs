@@ -303,6 +303,12 @@ pub trait Queryable: Send + Sync {
         None
     }
 
+    /// How many series can match at the most, if that can be told without looking for them.
+    fn series_at_most(&self, matchers: &[Matcher]) -> Option<u64> {
+        let _ = matchers;
+        None
+    }
+
     /// Label names, sorted, each once.
     ///
     /// # Errors

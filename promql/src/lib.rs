@@ -18,6 +18,7 @@ mod number;
 mod parse;
 mod print;
 pub mod signature;
+mod weight;
 
 pub use parse::{
     HistogramStep, ParseError, ParseErrors, ParserOptions, Place, SeriesDescription, SeriesValues,
@@ -30,6 +31,8 @@ pub use engine::{
     VectorSample,
 };
 pub use histogram::{Bucket, buckets, histogram_text};
+pub use weight::{Extent, weight};
+
 pub use number::{
     format_float, format_float_g, format_float_json, format_float_label, parse_float, push_float_json,
 };

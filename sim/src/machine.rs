@@ -190,6 +190,7 @@ impl Machine {
             kv: Arc::new(kv),
             host: Arc::new(host),
             threading: node::Threading::Inline,
+            web: None,
             tuning: self.tuning,
         };
         let probe = Arc::new(Mutex::new(None));

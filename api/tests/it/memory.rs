@@ -127,6 +127,10 @@ impl Queryable for Memory {
         })))
     }
 
+    fn series_at_most(&self, matchers: &[Matcher]) -> Option<u64> {
+        Some(self.matching(matchers, TimestampMs(i64::MIN), TimestampMs(i64::MAX)).len() as u64)
+    }
+
     fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {
         budget.check()?;
         let names = self.listed(query).into_iter().flat_map(|labels| labels.iter().map(|(name, _)| name));

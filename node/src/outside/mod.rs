@@ -16,6 +16,7 @@ mod net;
 mod pool;
 mod rng;
 mod spawner;
+mod web;
 
 pub use clock::SystemClock;
 pub use fs::SystemFs;
@@ -24,3 +25,4 @@ pub use memory::memory_bytes;
 pub use net::SystemNet;
 pub use rng::SystemRng;
 pub use spawner::TokioSpawner;
+pub use web::WebThread;

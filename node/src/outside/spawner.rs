@@ -51,6 +51,11 @@ impl TokioSpawner {
         TokioSpawner { runtime, pool, width, helpers: Arc::default(), end: end_process }
     }
 
+    /// The same, with tasks on another runtime.
+    pub(super) fn on(&self, runtime: Handle) -> TokioSpawner {
+        TokioSpawner { runtime, ..self.clone() }
+    }
+
     /// Waits until work that blocks is done, or `patience` ends: to be called before the process ends.
     pub fn settle(&self, patience: Duration) {
         self.pool.settle(patience);
@@ -121,6 +126,7 @@ impl Spawner for TokioSpawner {
         };
         let help = || {
             let _core = Core(&self.helpers);
+            pool::may_step_back();
             run(&|| !self.is_crowded());
         };
         std::thread::scope(|scope| {

@@ -26,6 +26,8 @@ pub(crate) struct Lifecycle {
     configuration: Arc<Configuration>,
     quit: watch::Sender<bool>,
     stopping: AtomicBool,
+    /// What the node itself runs on; requests may be worked on elsewhere.
+    runtime: Option<tokio::runtime::Handle>,
 }
 
 impl Lifecycle {
@@ -34,7 +36,8 @@ impl Lifecycle {
         configuration: Arc<Configuration>,
         quit: watch::Sender<bool>,
     ) -> Lifecycle {
-        Lifecycle { node, configuration, quit, stopping: AtomicBool::new(false) }
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        Lifecycle { node, configuration, quit, stopping: AtomicBool::new(false), runtime }
     }
 
     /// The node is stopping.
@@ -60,7 +63,6 @@ impl api::ports::Lifecycle for Lifecycle {
     }
 
     fn runtime(&self) -> RuntimeInfo {
-        let handle = tokio::runtime::Handle::try_current().ok();
         let (last_config_time, reload_config_success) = self.configuration.last_reload();
         let options = &self.node.options;
         let plan = self.node.plan.borrow().clone();
@@ -72,8 +74,8 @@ impl api::ports::Lifecycle for Lifecycle {
             reload_config_success,
             last_config_time,
             corruption_count: 0,
-            tasks: handle.as_ref().map_or(0, |h| h.metrics().num_alive_tasks() as u64),
-            threads: handle.as_ref().map_or(0, |h| h.metrics().num_workers() as u64),
+            tasks: self.runtime.as_ref().map_or(0, |h| h.metrics().num_alive_tasks() as u64),
+            threads: self.runtime.as_ref().map_or(0, |h| h.metrics().num_workers() as u64),
             memory_limit: i64::MAX,
             storage_retention,
         }

@@ -35,7 +35,9 @@ mod writes;
 use crate::{
     cli::features::Enabled,
     config::{self, Unsupported},
-    outside::{Host, Order, SystemClock, SystemFs, SystemHost, SystemNet, SystemRng, TokioSpawner},
+    outside::{
+        Host, Order, SystemClock, SystemFs, SystemHost, SystemNet, SystemRng, TokioSpawner, WebThread,
+    },
 };
 use anyhow::Context;
 use api::{Counters, Ports, ServerOptions};
@@ -146,6 +148,15 @@ impl ServeOptions {
     }
 }
 
+/// A thread on which HTTP is served, and on which reads ask their questions.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// Spawns tasks there.
+    pub spawner: Arc<dyn Spawner>,
+    /// Its runtime.
+    pub runtime: tokio::runtime::Handle,
+}
+
 /// The outside, as a node needs it: production and the simulator each supply one.
 #[derive(Clone, Debug)]
 pub struct NodePorts {
@@ -165,6 +176,8 @@ pub struct NodePorts {
     pub host: Arc<dyn Host>,
     /// Whether raft gets a thread of its own.
     pub threading: Threading,
+    /// Where HTTP is served; `None` is beside everything else.
+    pub web: Option<Web>,
     /// Intervals that a simulator shortens.
     pub tuning: Tuning,
 }
@@ -309,6 +322,7 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     prepare_process();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("vestal").build()?;
     let spawner = TokioSpawner::new(runtime.handle().clone());
+    let web = WebThread::start()?;
     let ports = NodePorts {
         clock: Arc::new(SystemClock::default()),
         rng: Arc::new(SystemRng),
@@ -318,6 +332,7 @@ pub(crate) fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         kv: Arc::new(RocksEngine::new(RocksOptions::default())),
         host: Arc::new(SystemHost),
         threading: Threading::Own,
+        web: Some(Web { spawner: web.spawner(&spawner), runtime: web.runtime() }),
         tuning: Tuning::default(),
     };
     let result = runtime.block_on(serve(ports, options, |_| {}));
@@ -438,18 +453,20 @@ pub async fn serve(
     );
     let (stop_web, mut web_stopped) = watch::channel(false);
     let stopped = async move { drop(web_stopped.wait_for(|stop| *stop).await) };
+    let web_spawner = node.ports.web.as_ref().map_or(&node.ports.spawner, |web| &web.spawner).clone();
     let web = api::serve(
         listener,
         router,
-        node.ports.spawner.clone(),
+        web_spawner.clone(),
         ServerOptions { drain_timeout: CONNECTIONS_PATIENCE, ..ServerOptions::default() },
         Box::pin(stopped),
     );
     let (web_ended, wait_web) = tokio::sync::oneshot::channel();
-    node.spawn("web", async move {
+    let serving = async move {
         web.await;
         let _nobody_waits_any_more = web_ended.send(());
-    });
+    };
+    web_spawner.spawn("web", web_spawner.vital("web", Box::pin(serving)));
     tracing::info!(address = %node.web_address, "listening for HTTP");
 
     born(Probe::new(node.clone()));
@@ -552,7 +569,13 @@ async fn start_raft(
     };
     let us = join::peer_name(options, standing);
     let listen = options.clustered.then_some(options.cluster_listen_address);
-    RaftNode::start(raft_ports, raft_options, us, listen).await.context("--cluster.listen-address")
+    let starting = RaftNode::start(raft_ports, raft_options, us, listen);
+    let started = match &ports.web {
+        // Who starts it is who asks for read indexes.
+        Some(web) => web.runtime.spawn(starting).await.context("start raft")?,
+        None => starting.await,
+    };
+    started.context("--cluster.listen-address")
 }
 
 fn api_options(options: &ServeOptions) -> api::Options {

@@ -322,7 +322,7 @@ fn take_varint(bytes: &mut &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::matching::series_at_most, *};
     use model::MatchOp;
 
     fn index() -> Index {
@@ -361,6 +361,21 @@ mod tests {
         check(&[(Regex, "__name__", "(?i)U.*")], &[0, 1]);
         check(&[(Regex, "__name__", "(?i:LEFT)|down")], &[2, 3]);
         check(&[(NotRegex, "__name__", "d.*n")], &[0, 1, 3]);
+    }
+
+    #[test]
+    fn no_more_series_match_than_the_rarest_value_has() {
+        use MatchOp::{Equal, NotEqual, Regex};
+        let at_most = |matchers: &[(MatchOp, &str, &str)]| {
+            let matchers: Vec<_> =
+                matchers.iter().map(|(op, n, v)| Matcher::new(*op, *n, *v).expect("a matcher")).collect();
+            series_at_most(&index(), &matchers)
+        };
+        assert_eq!(at_most(&[(Equal, "__name__", "up")]), Some(2));
+        assert_eq!(at_most(&[(Equal, "__name__", "up"), (Equal, "job", "b")]), Some(1));
+        assert_eq!(at_most(&[(Equal, "__name__", "up"), (Equal, "job", "nosuch")]), Some(0));
+        assert_eq!(at_most(&[(Equal, "__name__", "up"), (Regex, "job", "a.*")]), Some(2));
+        assert_eq!(at_most(&[(NotEqual, "job", "a"), (Regex, "__name__", "u.*"), (Equal, "job", "")]), None);
     }
 
     #[test]

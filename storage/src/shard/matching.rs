@@ -37,6 +37,25 @@ fn from_prefix<'a>(
         .take_while(move |(text, _)| text.starts_with(prefix))
 }
 
+/// Values of a label that are looked through for a regular expression in no time.
+const VALUES_FEW: usize = 256;
+
+/// How many series can match all of `matchers`: as many as have the rarest of the values asked for. Nothing if none is
+/// asked for, or if finding them means to look through many values.
+pub(crate) fn series_at_most(index: &Index, matchers: &[Matcher]) -> Option<u64> {
+    let searches = |m: &&Matcher| m.regex().is_some_and(|regex| regex.literal_set().is_none());
+    let values = |m: &Matcher| index.labels.get(m.name.as_str()).map_or(0, |label| label.values.len());
+    if matchers.iter().filter(searches).map(values).sum::<usize>() > VALUES_FEW {
+        return None;
+    }
+    let equal = matchers.iter().filter(|m| m.op == MatchOp::Equal && !m.value.is_empty());
+    let counts = equal.map(|m| {
+        let value = index.labels.get(m.name.as_str()).and_then(|label| label.values.get(m.value.as_str()));
+        value.map_or(0, |value| value.postings.len())
+    });
+    counts.min()
+}
+
 /// The series that match all of `matchers`.
 pub(crate) fn select_postings(index: &Index, matchers: &[Matcher]) -> RoaringBitmap {
     let mut set: Option<RoaringBitmap> = None;

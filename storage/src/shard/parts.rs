@@ -5,8 +5,8 @@
 
 use super::view::{PartsIter, ShardView, limited};
 use model::{
-    Budget, LabelQuery, Labels, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId,
-    Spawner, is_stale_nan,
+    Budget, LabelQuery, Labels, Matcher, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet,
+    ShardId, Spawner, is_stale_nan,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -245,6 +245,10 @@ impl Queryable for MergedView {
 
     fn workers(&self) -> Option<&dyn Spawner> {
         self.workers.as_deref()
+    }
+
+    fn series_at_most(&self, matchers: &[Matcher]) -> Option<u64> {
+        self.views.iter().map(|view| view.series_at_most(matchers)).sum()
     }
 
     fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {

@@ -8,6 +8,7 @@ use super::{
     cells::Cell,
     chunk::Column,
     index::{Index, SeriesId},
+    matching::series_at_most,
     parts::{MergedIter, Part},
     reading::Reading,
     source::Source,
@@ -315,6 +316,10 @@ impl Queryable for ShardView {
     ) -> Result<SeriesSet<'a>, QueryError> {
         let parts = PartsIter::new(self, request, budget)?;
         Ok(Box::new(MergedIter::new(vec![parts], request, budget)))
+    }
+
+    fn series_at_most(&self, matchers: &[Matcher]) -> Option<u64> {
+        series_at_most(&self.inner.index.read().expect("no holder panics"), matchers)
     }
 
     fn label_names(&self, query: &LabelQuery, budget: &Budget) -> Result<Vec<String>, QueryError> {
