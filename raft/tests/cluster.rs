@@ -181,10 +181,7 @@ async fn leadership_moves_where_it_is_wanted_without_losing_a_commit() {
     cluster.commit(A, "a0").await;
     for (i, step) in [1, 2, 1, 2].into_iter().enumerate() {
         let leader = cluster.leader(A).await;
-        cluster.caught_up(leader).await;
-        let to = (leader - 1 + step) % 3 + 1;
-        let moved = cluster.nodes[&leader].raft.transfer_leader(A, NodeId(to), PATIENCE).await;
-        assert_eq!(moved, Ok(()));
+        cluster.transfer(A, leader, (leader - 1 + step) % 3 + 1).await;
         cluster.commit(A, &format!("a{}", i + 1)).await;
     }
     cluster.same_everywhere(A, &names("a", 0..5)).await;
@@ -195,8 +192,7 @@ async fn leadership_moves_where_it_is_wanted_without_losing_a_commit() {
 async fn a_stopping_node_hands_over_everything_it_leads() {
     let cluster = Cluster::start().await;
     let leader = cluster.leader(A).await;
-    cluster.caught_up(leader).await;
-    assert_eq!(cluster.nodes[&leader].raft.hand_over(&BTreeSet::new(), PATIENCE).await, []);
+    cluster.hand_over(leader, &BTreeSet::new()).await;
     assert_ne!(cluster.leader(A).await, leader);
     cluster.stop().await;
 }
@@ -205,12 +201,11 @@ async fn a_stopping_node_hands_over_everything_it_leads() {
 async fn nothing_is_handed_over_to_a_node_that_is_not_fit() {
     let cluster = Cluster::start().await;
     let (leader, fit) = (cluster.leader(A).await, cluster.leader(A).await % 3 + 1);
-    cluster.caught_up(leader).await;
     let others: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
     let kept = cluster.nodes[&leader].raft.hand_over(&others, PATIENCE).await;
     assert!(kept.contains(&A), "{kept:?}");
     let unfit: BTreeSet<NodeId> = others.into_iter().filter(|node| *node != NodeId(fit)).collect();
-    assert_eq!(cluster.nodes[&leader].raft.hand_over(&unfit, PATIENCE).await, []);
+    cluster.hand_over(leader, &unfit).await;
     assert_eq!(cluster.leader(A).await, fit);
     cluster.stop().await;
 }

@@ -56,8 +56,7 @@ async fn a_leader_on_a_full_disk_gives_its_groups_up_and_follows_until_there_is_
     assert!(is_full(&cluster, leader));
     let raft = &cluster.nodes[&leader].raft;
     raft.abstain(true).await;
-    cluster.caught_up(leader).await;
-    assert_eq!(raft.hand_over(&BTreeSet::new(), PATIENCE).await, []);
+    cluster.hand_over(leader, &BTreeSet::new()).await;
     let next = cluster.leader_among(A, &others).await;
     texts.push("after".to_owned());
     cluster.commit_among(A, &others, "after").await;
@@ -120,13 +119,13 @@ async fn a_leader_whom_nobody_fit_can_follow_keeps_leading() {
     for node in 1..=3 {
         cluster.nodes[&node].raft.abstain(true).await;
     }
-    let kept = cluster.nodes[&leader].raft.hand_over(&Default::default(), PATIENCE).await;
+    let kept = cluster.nodes[&leader].raft.hand_over(&BTreeSet::new(), PATIENCE).await;
     assert!(kept.contains(&A));
     cluster.propose(leader, A, "goes on").await.expect("it still leads");
     let term = cluster.nodes[&leader].raft.status(A).map(|status| status.term);
     let others: Vec<u64> = (1..=3).filter(|node| *node != leader).collect();
     cluster.nodes[&others[1]].raft.abstain(false).await;
-    cluster.nodes[&leader].raft.hand_over(&Default::default(), PATIENCE).await;
+    cluster.hand_over(leader, &BTreeSet::new()).await;
     assert_eq!(cluster.leader_among(A, &others).await, others[1], "the only one that is fit");
     assert!(cluster.nodes[&others[1]].raft.status(A).map(|status| status.term) > term);
     cluster.stop().await;

@@ -8,7 +8,7 @@ use model::{
     LogIndex, Net, NodeId, ProposeError, Proposer, Rng, ShardId, SnapshotCheck, SnapshotPiece, SnapshotSink,
     SnapshotSource, Spawner, StateError, StateHash, StateMachine, Term, TimestampMs, WantedPart,
 };
-use raft::{GroupRole, PeerName, RaftNode, RaftOptions, RaftPorts, Timing};
+use raft::{GroupRole, MemberError, PeerName, RaftNode, RaftOptions, RaftPorts, Timing};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -651,6 +651,35 @@ impl Cluster {
             cluster.shards.iter().all(|shard| has_all(cluster, shard))
         })
         .await;
+    }
+
+    /// Hands over whatever a node leads. A voter that lags, or that does not say in time that it would lead, is asked
+    /// again.
+    pub async fn hand_over(&self, node: u64, unfit: &BTreeSet<NodeId>) {
+        let try_it = async {
+            loop {
+                self.caught_up(node).await;
+                if self.nodes[&node].raft.hand_over(unfit, PATIENCE).await.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, try_it).await.expect("handed over in time");
+    }
+
+    /// Hands the leadership of a shard to another node, likewise.
+    pub async fn transfer(&self, shard: ShardId, from: u64, to: u64) {
+        let try_it = async {
+            loop {
+                self.caught_up(from).await;
+                match self.nodes[&from].raft.transfer_leader(shard, NodeId(to), PATIENCE).await {
+                    Err(MemberError::Invalid(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    outcome => return assert_eq!(outcome, Ok(())),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, try_it).await.expect("transferred in time");
     }
 
     pub fn commands(&self, node: u64, shard: ShardId) -> Vec<String> {
