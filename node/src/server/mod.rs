@@ -292,7 +292,11 @@ impl Node {
         model::point!("stop.begin");
         let _late = timeout(HAND_OVER_PATIENCE, self.draining.drain()).await;
         model::point!("stop.drained");
-        let kept = self.raft.hand_over(&fitness::off_nodes(self), HAND_OVER_PATIENCE).await;
+        let mut kept = self.raft.hand_over(&fitness::off_nodes(self), HAND_OVER_PATIENCE).await;
+        if !kept.is_empty() {
+            // A follower may have lagged, or been too busy to say that it would lead.
+            kept = self.raft.hand_over(&fitness::off_nodes(self), HAND_OVER_PATIENCE).await;
+        }
         if !kept.is_empty() && self.options.clustered {
             tracing::warn!(shards = ?kept, "leaderships could not be handed over");
         }
