@@ -142,16 +142,39 @@ async fn connection(
     }
 }
 
-/// A stream that gives up when a write makes no progress for too long.
+/// Bytes that a connection writes before the others get their turn: they may share a thread, and the system takes
+/// megabytes of a large answer without a pause.
+const TURN_BYTES: usize = 256 << 10;
+
+/// A stream that gives up when a write makes no progress for too long, and lets others go between its writes.
 struct Patient {
     io: Box<dyn ClientIo>,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Written since the last pause.
+    written: usize,
 }
 
 impl Patient {
     fn new(io: Box<dyn ClientIo>, limit: Duration) -> Patient {
-        Patient { io, limit, waiting: None }
+        Patient { io, limit, waiting: None, written: 0 }
+    }
+
+    /// Whether it is the others' turn; then this one is polled again behind them.
+    fn pauses(&mut self, cx: &mut Context<'_>) -> bool {
+        let pauses = self.written >= TURN_BYTES;
+        if pauses {
+            self.written = 0;
+            cx.waker().wake_by_ref();
+        }
+        pauses
+    }
+
+    fn count(&mut self, poll: &Poll<io::Result<usize>>) {
+        match poll {
+            Poll::Ready(Ok(bytes)) => self.written += bytes,
+            _ => self.written = 0,
+        }
     }
 
     /// Passes a result on; of a pending one it sees to it that it does not stay so.
@@ -177,7 +200,11 @@ impl AsyncRead for Patient {
 
 impl AsyncWrite for Patient {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.pauses(cx) {
+            return Poll::Pending;
+        }
         let poll = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.count(&poll);
         self.watch(cx, poll)
     }
 
@@ -186,7 +213,11 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.pauses(cx) {
+            return Poll::Pending;
+        }
         let poll = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.count(&poll);
         self.watch(cx, poll)
     }
 
@@ -198,5 +229,23 @@ impl AsyncWrite for Patient {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.io).poll_close(cx);
         self.watch(cx, poll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{FutureExt, io::AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_connection_with_much_to_write_lets_others_go_in_between() {
+        let mut stream = Patient::new(Box::new(futures::io::Cursor::new(Vec::new())), Duration::from_secs(1));
+        let piece = vec![0; TURN_BYTES / 2];
+        for _ in 0..3 {
+            assert!(stream.write_all(&piece).now_or_never().is_some());
+            assert!(stream.write_all(&piece).now_or_never().is_some());
+            assert!(stream.write_all(&piece).now_or_never().is_none(), "the others' turn");
+        }
+        stream.write_all(&vec![0; 10 * TURN_BYTES]).await.expect("all is written at last");
     }
 }

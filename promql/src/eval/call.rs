@@ -418,6 +418,9 @@ impl<'a> Evaluator<'a> {
         matrix.tracks.retain(Track::has_points);
         if grid.is_instant() {
             matrix.tracks.sort_by(|a, b| order::order(a.floats[0], b.floats[0], descending));
+            // To Prometheus a NaN is less than any other, too, so that its sort turns their order round.
+            let nans = matrix.tracks.partition_point(|track| !track.floats[0].is_nan());
+            matrix.tracks[nans..].reverse();
         }
         Ok(matrix)
     }

@@ -89,7 +89,7 @@ const ALL: &[Known] = &[
     Known {
         until: NEVER,
         concerns: |query, d| {
-            d.part == Part::Result && any(query, &["log10(", "log2("]) && query.contains("odd")
+            d.part == Part::Result && any(query, &["ln(", "log10(", "log2("]) && query.contains("odd")
         },
         why: "Go takes logarithms of denormal numbers otherwise than mathematics",
     },
