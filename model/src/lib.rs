@@ -5,6 +5,8 @@
 //! - words: [`Labels`], [`Matcher`], samples and histograms, ids, [`Row`], [`SourceKey`]
 //! - ports: [`Clock`], [`Rng`], [`Fs`], [`Net`], [`Spawner`], [`Proposer`], [`Queryable`], [`Views`]
 
+#[cfg(any(test, feature = "testing"))]
+pub mod corpus;
 mod histogram;
 mod ids;
 mod labels;

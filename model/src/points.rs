@@ -1,15 +1,34 @@
 //! Named points in the code at which a simulator may pull the plug: `model::point!("log.batch.written")`.
 //!
-//! Without the feature `points` they are nothing. With it each asks the hook of its thread.
+//! Without the feature `points` they are nothing. With it each asks the hook of its thread. Votes are told in the same
+//! way, so that a simulator can hold replicas to them.
+
+use crate::{NodeId, ShardId, Term};
+
+/// A vote on its way out of a node: from then on others may count on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteGiven {
+    /// Of which group.
+    pub shard: ShardId,
+    /// Who votes.
+    pub voter: NodeId,
+    /// In which term.
+    pub term: Term,
+    /// For whom.
+    pub candidate: NodeId,
+}
 
 #[cfg(feature = "points")]
 mod hook {
+    use super::VoteGiven;
     use std::cell::RefCell;
 
     type Hook = Box<dyn Fn(&'static str)>;
+    type Witness = Box<dyn Fn(VoteGiven)>;
 
     thread_local! {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+        static WITNESS: RefCell<Option<Witness>> = const { RefCell::new(None) };
         static PLANTED: RefCell<String> = const { RefCell::new(String::new()) };
     }
 
@@ -30,6 +49,22 @@ mod hook {
         HOOK.with_borrow_mut(|slot| *slot = hook);
     }
 
+    /// Tells `witness` of every vote that this thread gives from now on; `None` for no more.
+    pub fn set_witness(witness: Option<Box<dyn Fn(VoteGiven)>>) {
+        WITNESS.with_borrow_mut(|slot| *slot = witness);
+    }
+
+    /// A vote is about to leave the node.
+    pub fn vote_given(vote: VoteGiven) {
+        let _thread_is_ending = WITNESS.try_with(|slot| {
+            if let Ok(slot) = slot.try_borrow()
+                && let Some(witness) = &*slot
+            {
+                witness(vote);
+            }
+        });
+    }
+
     /// A point was reached. A hook must not reach points itself.
     pub fn reached(name: &'static str) {
         let _thread_is_ending = HOOK.try_with(|slot| {
@@ -43,12 +78,17 @@ mod hook {
 }
 
 #[cfg(feature = "points")]
-pub use hook::{plant, planted, reached, set_hook};
+pub use hook::{plant, planted, reached, set_hook, set_witness, vote_given};
 
 /// A point was reached; nothing in production.
 #[cfg(not(feature = "points"))]
 #[inline(always)]
 pub fn reached(_name: &'static str) {}
+
+/// A vote is about to leave the node; nothing in production.
+#[cfg(not(feature = "points"))]
+#[inline(always)]
+pub fn vote_given(_vote: VoteGiven) {}
 
 /// Names a point at which a simulator may pull the plug. Costs nothing in production.
 #[macro_export]

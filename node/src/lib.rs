@@ -9,4 +9,4 @@ pub mod outside;
 mod server;
 
 pub use raft::{GroupRole, GroupStatus, Threading};
-pub use server::{NodePorts, Probe, ServeOptions, ShardReport, Tuning, Web, serve};
+pub use server::{Bound, NodePorts, Probe, ServeOptions, ShardReport, Tuning, Web, serve};

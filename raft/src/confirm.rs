@@ -39,10 +39,10 @@ const TARDY: Duration = Duration::from_secs(1);
 
 /// What a member says of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Word {
-    shard: u32,
+pub(crate) struct Word {
+    pub(crate) shard: u32,
     /// Nothing while its members may be changing.
-    reach: Option<Reach>,
+    pub(crate) reach: Option<Reach>,
 }
 
 /// Which members were late, and until when they are not asked first.

@@ -136,7 +136,8 @@ pub(crate) async fn watch_group(us: NodeId, group: Arc<Group>, driver: mpsc::Sen
         }
         tokio::select! {
             changed = WatchReceiver::changed(&mut metrics) => if changed.is_err() {
-                group.status.send_modify(|status| status.role = GroupRole::Stopped);
+                // Why it stopped is in the last metrics, which come by another channel.
+                group.status.send_replace(GroupStatus { role: GroupRole::Stopped, ..group.status_now() });
                 driver.send(Event::Gone(group.shard)).await.ok();
                 return;
             },

@@ -19,7 +19,7 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"VESTALID";
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 const KIND_PROMISED: u8 = 1;
 const KIND_MEMBER: u8 = 2;
 const KIND_FENCED: u8 = 3;
@@ -107,7 +107,7 @@ pub enum IdentityError {
 
 impl Standing {
     /// The file's bytes; `None` for an unformed node, which has no file.
-    fn encode(&self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn encode(&self) -> io::Result<Option<Vec<u8>>> {
         let (kind, body) = match self {
             Standing::Unformed => return Ok(None),
             Standing::Promised(proposal) => (KIND_PROMISED, postcard::to_stdvec(proposal)),
@@ -121,7 +121,7 @@ impl Standing {
     }
 
     /// How a node stands, or why it must not take part any more.
-    fn decode(bytes: &[u8]) -> Result<Result<Standing, String>, String> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Result<Standing, String>, String> {
         let (content, sum) = bytes.split_last_chunk::<4>().ok_or("too short")?;
         if crc32c::crc32c(content) != u32::from_be_bytes(*sum) {
             return Err("checksum mismatch".to_owned());

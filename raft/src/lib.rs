@@ -1,6 +1,8 @@
 //! Raft groups: openraft behind our own API, transport, snapshots, membership, gossip
 
 mod confirm;
+#[cfg(test)]
+mod corpus;
 mod duty_time;
 mod engine;
 mod forming;

@@ -612,7 +612,7 @@ impl Inner {
             )),
             kind => {
                 let room = |entries, bytes| self.ports.log.reserve(entries, bytes);
-                let (answer, noted) = network::answer(&group.raft, kind, &body, room).await?;
+                let (answer, noted) = network::answer(shard, &group.raft, kind, &body, room).await?;
                 let event = match noted {
                     Noted::Nothing => return Ok(answer),
                     Noted::Heard => Event::Heard(shard),

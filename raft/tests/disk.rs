@@ -162,3 +162,19 @@ async fn a_node_whose_syncs_fail_stands_down_and_the_others_lead() {
     cluster.same_everywhere(B, &["after".to_owned()]).await;
     cluster.stop().await;
 }
+
+/// Found by simulation: the group was shown as stopped, and nobody said why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_apply_stops_and_says_why() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(A).await;
+    let follower = (1..=3).find(|node| *node != leader).expect("three nodes");
+    world::fail_apply(&cluster.nodes[&follower], A);
+    cluster.commit(A, "a").await;
+    let status = |cluster: &Cluster| cluster.nodes[&follower].raft.status(A).expect("hosted");
+    let stops = |cluster: &Cluster| status(cluster).role == GroupRole::Stopped;
+    cluster.eventually("the replica stops", stops).await;
+    let failure = status(&cluster).failure;
+    assert!(failure.as_ref().is_some_and(|text| text.contains("input/output error")), "{failure:?}");
+    cluster.stop().await;
+}

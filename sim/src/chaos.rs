@@ -23,6 +23,18 @@ const CALM_LOOK_MS: u128 = 100;
 /// How long a fault waits for a calm world before it is given up.
 const CALM_PATIENCE: Duration = Duration::from_secs(25);
 
+/// How a stranger comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guise {
+    /// The only node of another cluster, at an address of its own.
+    Elsewhere,
+    /// An empty node under the name of this machine.
+    Name(usize),
+    /// The only node of another cluster, at the address of the first machine, which is down: it has the id that is
+    /// looked for there.
+    Address,
+}
+
 /// What the world has to do for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -32,8 +44,8 @@ pub enum Wanted {
     Wipe(usize),
     /// Offer a configuration through this machine.
     Configure(usize),
-    /// Let a stranger in: of another cluster, or under the name of this machine.
-    Stranger(Option<usize>),
+    /// Let a stranger in.
+    Stranger(Guise),
     /// The stranger leaves.
     StrangerLeaves,
     /// Many writers and readers begin, or stop.

@@ -76,7 +76,7 @@ faults! {
     ClockDrift = "clock-drift",
     /// A machine comes back with an empty disk.
     Wipe = "wipe",
-    /// A node of another cluster, or one under a name that is taken, talks to this one.
+    /// A node of another cluster, one under a name that is taken, or one at an address that another has left.
     Stranger = "stranger",
     /// Many more writers and readers than the cluster can serve.
     Overload = "overload",

@@ -1,7 +1,7 @@
 //! How each kind of fault begins, and what ends it.
 
 use crate::{
-    chaos::{Chaos, Wanted},
+    chaos::{Chaos, Guise, Wanted},
     dice::Dice,
     faults::Fault,
     machine::{DATA_DIR, Death, Hurt, Machine},
@@ -113,15 +113,24 @@ impl Chaos {
             }
             Fault::ClockStep | Fault::ClockDrift => self.clocks(fault, at, long, dice, scene),
             Fault::Stranger => {
-                let name = dice.chance(50).then_some(at);
-                wanted.push(Wanted::Stranger(name));
+                let guise = match dice.below(3) {
+                    0 => Guise::Elsewhere,
+                    1 => Guise::Name(at),
+                    _ => Guise::Address,
+                };
+                wanted.push(Wanted::Stranger(guise));
                 // Shorter than the silence after which a name may be taken over.
-                self.later(now + dice.millis(1500, 6000), Undo::Stranger);
-                Some(
-                    name.map_or("of another cluster".to_owned(), |at| {
-                        format!("as {}", scene.machines[at].name)
-                    }),
-                )
+                let leaves = now + dice.millis(1500, 6000);
+                self.later(leaves, Undo::Stranger);
+                if guise == Guise::Address {
+                    scene.machines[0].die(Death::Killed);
+                    self.later(leaves + dice.millis(0, 1000), Undo::Start(0));
+                }
+                Some(match guise {
+                    Guise::Elsewhere => "of another cluster".to_owned(),
+                    Guise::Name(at) => format!("as {}", scene.machines[at].name),
+                    Guise::Address => format!("of another cluster, where {} was", scene.machines[0].name),
+                })
             }
             Fault::Overload => {
                 wanted.push(Wanted::Load(true));

@@ -43,6 +43,8 @@ pub struct Work {
     pub unanswered: u64,
     /// Samples that were compared.
     pub compared: u64,
+    /// Aggregations and functions that were judged.
+    pub analysed: u64,
     /// Scrapes that targets answered.
     pub scrapes: u64,
 }

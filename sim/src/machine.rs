@@ -15,13 +15,13 @@ use model::{Fs, OpenOptions};
 use node::{NodePorts, Probe, ServeOptions, Tuning, outside::Order};
 use std::{
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use storage::{
     kv::MemDisk,
-    log::testing::{DiskLosses, MemFs},
+    log::testing::{DiskLosses, MemFs, damage_in},
 };
 use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
 
@@ -29,6 +29,12 @@ use tokio::{runtime::Runtime, sync::mpsc, time::Instant};
 pub const CONFIG_FILE: &str = "/etc/prometheus.yml";
 /// Where a node keeps its data.
 pub const DATA_DIR: &str = "/data";
+
+/// Where a node keeps its log.
+#[must_use]
+pub fn log_dir() -> PathBuf {
+    Path::new(DATA_DIR).join("log")
+}
 
 /// How a process comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +105,8 @@ pub struct Machine {
     pub frozen_until: Option<Duration>,
     /// Set while its disk holds something false, or lacks what it had.
     pub hurt: Option<Hurt>,
+    /// What in its log was not as it was written when its node started last.
+    pub damage: Option<String>,
     /// What its disk was at some time.
     image: Option<(MemFs, MemDisk)>,
     losses_before: DiskLosses,
@@ -107,6 +115,8 @@ pub struct Machine {
     /// Intervals of its node.
     pub tuning: Tuning,
     process: Option<Process>,
+    /// Disks that were replaced by an empty one.
+    pub disks_lost: u64,
     starts: u64,
     seed: u64,
 }
@@ -141,11 +151,13 @@ impl Machine {
             pace: Arc::default(),
             frozen_until: None,
             hurt: None,
+            damage: None,
             image: None,
             losses_before: DiskLosses::default(),
             flags,
             tuning: Tuning::default(),
             process: None,
+            disks_lost: 0,
             starts: 0,
             seed,
         }
@@ -172,6 +184,7 @@ impl Machine {
     pub fn start(&mut self, now: Duration) -> anyhow::Result<()> {
         self.starts += 1;
         self.frozen_until = None;
+        self.damage = damage_in(&self.outside.fs, &log_dir());
         let options = ServeOptions::from_flags(&self.flags).context("the world's flags")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
@@ -273,6 +286,7 @@ impl Machine {
     pub fn wipe(&mut self) -> anyhow::Result<()> {
         let config = self.outside.fs.read(Path::new(CONFIG_FILE)).ok();
         self.losses_before = self.losses();
+        self.disks_lost += 1;
         self.outside.fs = MemFs::default();
         self.outside.kv = MemDisk::new();
         if let Some(config) = config {

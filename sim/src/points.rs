@@ -1,9 +1,10 @@
-//! The named points that the nodes' code reaches, and the plug that is pulled at one of them.
+//! The named points that the nodes' code reaches, the plug that is pulled at one of them, and the votes that nodes give.
 
 use crate::{
     machine::{Death, Outside},
     trace,
 };
+use model::points::VoteGiven;
 use std::{cell::RefCell, collections::BTreeMap};
 
 /// A plug to be pulled.
@@ -30,6 +31,7 @@ struct Points {
     died_at: BTreeMap<&'static str, u64>,
     armed: Option<Armed>,
     fired: bool,
+    votes: Vec<(usize, VoteGiven)>,
 }
 
 thread_local!(static POINTS: RefCell<Points> = RefCell::default());
@@ -38,6 +40,19 @@ thread_local!(static POINTS: RefCell<Points> = RefCell::default());
 pub fn begin() {
     POINTS.set(Points::default());
     model::points::set_hook(Some(Box::new(reached)));
+    model::points::set_witness(Some(Box::new(|vote| {
+        POINTS.with_borrow_mut(|points| {
+            // After the plug was pulled the rest of the step still votes, but nobody hears it.
+            let alive = points.running.filter(|_| !points.fired);
+            points.votes.extend(alive.map(|machine| (machine, vote)));
+        });
+    })));
+}
+
+/// The votes that left machines since the last call, each with the machine's place.
+#[must_use]
+pub fn votes() -> Vec<(usize, VoteGiven)> {
+    POINTS.with_borrow_mut(|points| std::mem::take(&mut points.votes))
 }
 
 fn reached(name: &'static str) {

@@ -88,6 +88,16 @@ pub const SCENARIOS: &[Scenario] = &[
         ..SMALL
     },
     Scenario {
+        name: "quiet",
+        about: "little is written while disks fill up: what waits for the next entry is seen",
+        shards: 3,
+        targets: 1,
+        writers: 1,
+        faults: &[Full, FullStores, Kill],
+        chance: 80,
+        ..SMALL
+    },
+    Scenario {
         name: "clock",
         about: "wall clocks jump and drift while leaders change",
         targets: 3,
@@ -155,6 +165,7 @@ const MIX: &[(&str, u64)] = &[
     ("overload", 3),
     ("long", 2),
     ("operator", 6),
+    ("quiet", 3),
 ];
 
 /// The name of the batch over all scenarios.

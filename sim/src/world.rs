@@ -5,6 +5,7 @@
 //!  phases: form ─▶ chaos ─▶ heal ─▶ judge
 //! ```
 
+mod judge;
 mod operator;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     sometimes, trace,
     violation::Violation,
 };
+use judge::Oaths;
 use model::NodeId;
 use node::Tuning;
 use operator::Stranger;
@@ -33,7 +35,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use storage::log::testing::DiskLosses;
+use storage::log::{LogOptions, testing::DiskLosses};
 use tokio::{runtime::Runtime, time::Instant};
 
 /// One step.
@@ -48,6 +50,8 @@ const HEALING: Duration = Duration::from_secs(120);
 const AFTERWARDS: Duration = Duration::from_secs(5);
 /// Between two looks whether a machine that was hurt is whole again.
 const RECOVERED_LOOK_MS: u128 = 100;
+/// How large a node's log may be, bytes.
+const LOG_BYTES: u64 = LogOptions::SIZE_MIN;
 /// Names of the nodes.
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 /// Scrape interval of all targets, milliseconds.
@@ -102,6 +106,7 @@ struct World {
     actors_base: Instant,
     ledger: Arc<Mutex<Ledger>>,
     replicas: Replicas,
+    oaths: Oaths,
     chaos: Option<Chaos>,
     dice: Dice,
     faults: BTreeMap<&'static str, u64>,
@@ -149,7 +154,7 @@ fn flags(index: usize, shards: u32) -> Vec<String> {
     let mut flags = vec![
         format!("--config.file={CONFIG_FILE}"),
         format!("--storage.tsdb.path={DATA_DIR}"),
-        "--storage.log.size=16MiB".to_owned(),
+        format!("--storage.log.size={LOG_BYTES}B"),
         format!("--web.listen-address={}", web(index)),
         "--web.enable-lifecycle".to_owned(),
         "--query.max-concurrency=4".to_owned(),
@@ -242,6 +247,7 @@ impl World {
             actors_base,
             ledger: Arc::default(),
             replicas: Replicas::default(),
+            oaths: Oaths::default(),
             chaos: None,
             dice,
             faults: BTreeMap::new(),
@@ -384,6 +390,7 @@ impl World {
                 self.ended(index, &ended);
             }
         }
+        self.oaths.hear(&self.machines)?;
         self.step_stranger();
         let before = trace::speak_as("actors");
         let target = self.actors_base + now;
@@ -428,6 +435,10 @@ impl World {
         if self.machines[index].is_running() {
             return;
         }
+        if self.is_ousted(index) {
+            self.starting.insert(index, self.now + Duration::from_millis(100));
+            return;
+        }
         trace::say(&format!("{} starts", self.machines[index].name));
         self.gone(index);
         let now = self.now;
@@ -452,6 +463,7 @@ impl World {
                 self.replicas.look(machine.name, probe.id(), &shards)?;
             }
         }
+        self.oaths.look(self.now, &self.machines, &self.replicas)?;
         if let Some(panic) = trace::panics().first() {
             return Err(Violation { invariant: "O12", text: panic.clone() });
         }
@@ -531,6 +543,8 @@ impl World {
         if !self.faults.contains_key(Fault::Configure.name()) {
             self.judge_slots(&net)?;
         }
+        self.judge_staleness(&net)?;
+        self.judge_queries(&net)?;
         self.look()
     }
 

@@ -26,7 +26,7 @@ pub(crate) const CLOCK: u16 = CALL_KIND_MIN + 4;
 /// How long another node may take to tell its state.
 pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 pub(crate) fn encode<T: Serialize>(what: &T) -> Bytes {
     postcard::to_extend(what, vec![VERSION]).expect("a vector takes all bytes").into()
@@ -49,7 +49,7 @@ pub(crate) fn encode_propose(shard: ShardId, command: &Bytes) -> Bytes {
     body.freeze()
 }
 
-fn decode_propose(mut body: Bytes) -> Result<(ShardId, Bytes), String> {
+pub(super) fn decode_propose(mut body: Bytes) -> Result<(ShardId, Bytes), String> {
     if body.len() < 5 || body.get_u8() != VERSION {
         return Err("malformed proposal".to_owned());
     }
@@ -60,7 +60,7 @@ const APPLIED: u8 = 0;
 const REFUSED: u8 = 1;
 const UNKNOWN: u8 = 2;
 
-fn encode_proposed(outcome: &Result<Bytes, ProposeError>) -> Bytes {
+pub(super) fn encode_proposed(outcome: &Result<Bytes, ProposeError>) -> Bytes {
     let (kind, body) = match outcome {
         Ok(response) => (APPLIED, &response[..]),
         Err(ProposeError::Refused { reason, .. }) => (REFUSED, reason.as_bytes()),

@@ -31,7 +31,7 @@ const REMEMBERED: &str = "offered.json";
 
 /// What this node offered last: hashes of the configuration's text and of its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Remembered {
+pub(super) struct Remembered {
     version: u8,
     text: Option<u64>,
     files: BTreeMap<String, u64>,

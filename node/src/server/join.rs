@@ -49,15 +49,15 @@ pub(super) const MEMBER_DATA: [&str; 2] = ["shard-1", "meta/meta.state"];
 
 /// "I am new here and have this name."
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct JoinRequest {
-    name: String,
-    address: String,
-    nonce: u64,
+pub(super) struct JoinRequest {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) nonce: u64,
 }
 
 /// What a member says to a newcomer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum JoinAnswer {
+pub(super) enum JoinAnswer {
     /// It has an id now; these are the members.
     Welcome { cluster: ClusterId, node: NodeId, members: Vec<(NodeId, String)> },
     /// Not yet: ask again.
@@ -68,7 +68,7 @@ enum JoinAnswer {
 
 /// What a member says of an id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum StandingAnswer {
+pub(super) enum StandingAnswer {
     Member,
     Removed,
 }

@@ -12,6 +12,8 @@
 mod calls;
 mod cluster;
 mod configuration;
+#[cfg(test)]
+mod corpus;
 mod duties;
 mod duty_clock;
 mod fitness;
@@ -48,7 +50,7 @@ use health::Health;
 use lifecycle::Lifecycle;
 use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, TimestampMs};
 use plan::TargetPlan;
-pub use probe::{Probe, ShardReport};
+pub use probe::{Bound, Probe, ShardReport};
 use raft::{MemberlistGossip, RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
 use scrape::Scraper;
 use std::{

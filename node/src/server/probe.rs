@@ -1,7 +1,7 @@
 //! A look into a running node, for who runs it as a library: what the API does not show.
 
 use super::Node;
-use model::{LogId, NodeId, ShardId, StateHash, StateMachine};
+use model::{LogId, LogIndex, NodeId, ShardId, StateHash, StateMachine};
 use raft::{Gossip, GroupStatus, Liveness};
 use std::{
     collections::BTreeSet,
@@ -18,8 +18,21 @@ pub struct ShardReport {
     pub status: GroupStatus,
     /// The last applied entry.
     pub applied: Option<LogId>,
+    /// Up to where who waits for entries to be applied was told.
+    pub told: Option<LogIndex>,
     /// State hashes at recent indexes.
     pub hashes: Vec<StateHash>,
+}
+
+/// Something of a node that has a bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What, for people.
+    pub name: String,
+    /// How much there is.
+    pub used: u64,
+    /// How much there may be.
+    pub max: u64,
 }
 
 /// Looks into a node without keeping it alive.
@@ -60,6 +73,22 @@ impl Probe {
         (alive.map(|peer| peer.meta.name.clone()).collect(), gossip.restarts())
     }
 
+    /// What has a bound, and how near to it it is. Walks all open windows: not for hot paths.
+    #[must_use]
+    pub fn bounds(&self) -> Vec<Bound> {
+        let Some(node) = self.0.upgrade() else { return Vec::new() };
+        let mut bounds = Vec::new();
+        for (name, used, max) in node.log.bounds() {
+            bounds.push(Bound { name: name.to_owned(), used, max });
+        }
+        for shard in node.data_shards() {
+            for (name, used, max) in shard.bounds() {
+                bounds.push(Bound { name: format!("shard {}: {name}", shard.shard()), used, max });
+            }
+        }
+        bounds
+    }
+
     /// The shards that it hosts.
     #[must_use]
     pub fn shards(&self) -> Vec<ShardReport> {
@@ -73,7 +102,8 @@ impl Probe {
                 };
                 let status = node.raft.status(shard)?;
                 let (applied, hashes) = (machine.applied().log_id, machine.recent_hashes());
-                Some(ShardReport { shard, status, applied, hashes })
+                let told = node.raft.progress(shard)?.applied;
+                Some(ShardReport { shard, status, applied, told, hashes })
             })
             .collect()
     }

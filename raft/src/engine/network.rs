@@ -9,7 +9,7 @@ use super::{
 use crate::peer::{PeerError, Peers, kind};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use model::{LogIndex, NodeId, ShardId, Term};
+use model::{LogIndex, NodeId, ShardId, Term, points::VoteGiven};
 use openraft::{
     EntryPayload, OptionalSend, alias,
     base::{BoxFuture, BoxStream},
@@ -190,6 +190,8 @@ impl RaftNetworkV2<Types> for GroupPeer {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        // Who asks has voted for itself.
+        vote_given(self.shard, request.vote.leader_id.voted_for, &request.vote);
         Ok(self.ask(kind::VOTE, &request, option.soft_ttl()).await?)
     }
 
@@ -273,8 +275,14 @@ pub(crate) enum Noted {
     Granted,
 }
 
+fn vote_given(shard: ShardId, voter: u64, vote: &RaftVote) {
+    let (term, candidate) = (Term(vote.leader_id.term), NodeId(vote.leader_id.voted_for));
+    model::points::vote_given(VoteGiven { shard, voter: NodeId(voter), term, candidate });
+}
+
 /// Works on an append, vote, pre-vote or transfer. `room` keeps room in the log for so many entries with so many bytes.
 pub(crate) async fn answer(
+    shard: ShardId,
     raft: &Raft,
     kind: u16,
     body: &[u8],
@@ -303,7 +311,12 @@ pub(crate) async fn answer(
             (encode(&answer)?, noted)
         }
         kind::VOTE => {
-            let answer = raft.vote(decode(body)?).await.map_err(|error| error.to_string())?;
+            let request: VoteRequest<Types> = decode(body)?;
+            let vote = request.vote;
+            let answer = raft.vote(request).await.map_err(|error| error.to_string())?;
+            if answer.vote_granted {
+                vote_given(shard, *raft.node_id(), &vote);
+            }
             (encode(&answer)?, if answer.vote_granted { Noted::Granted } else { Noted::Nothing })
         }
         kind::PRE_VOTE => {

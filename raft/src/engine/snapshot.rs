@@ -79,30 +79,30 @@ pub(crate) enum OfferAnswer {
     Outvoted(RaftVote),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Opened {
-    id: u64,
-    log_id: Option<(u64, u64)>,
-    membership: Bytes,
-    manifest: Bytes,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) id: u64,
+    pub(crate) log_id: Option<(u64, u64)>,
+    pub(crate) membership: Bytes,
+    pub(crate) manifest: Bytes,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-struct Read {
-    id: u64,
-    part: u32,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Read {
+    pub(crate) id: u64,
+    pub(crate) part: u32,
     /// Nothing for the beginning, else what the piece before named as next.
-    from: Bytes,
-    max: u32,
+    pub(crate) from: Bytes,
+    pub(crate) max: u32,
 }
 
 /// The answer to a read.
-#[derive(Serialize, Deserialize)]
-struct Piece {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Piece {
     /// xxh3 of what was asked and what is answered.
-    sum: u128,
-    data: Bytes,
-    next: Option<Bytes>,
+    pub(crate) sum: u128,
+    pub(crate) data: Bytes,
+    pub(crate) next: Option<Bytes>,
 }
 
 fn sum(read: &Read, piece: &SnapshotPiece) -> u128 {

@@ -20,7 +20,7 @@ use std::{
 use tokio::{sync::watch, task::AbortHandle};
 
 /// Version of the metadata's bytes.
-const META_VERSION: u8 = 1;
+pub(crate) const META_VERSION: u8 = 1;
 /// Longest metadata that memberlist carries.
 const META_BYTES_MAX: usize = 512;
 
@@ -99,14 +99,14 @@ pub struct GossipOptions {
     pub seeds: Vec<String>,
 }
 
-fn encode(meta: &GossipMeta) -> Result<Meta, GossipError> {
+pub(crate) fn encode(meta: &GossipMeta) -> Result<Meta, GossipError> {
     let body = postcard::to_stdvec(meta).map_err(|error| GossipError::Start(error.to_string()))?;
     let bytes = [&[META_VERSION], body.as_slice()].concat();
     let len = bytes.len();
     Meta::try_from(bytes).map_err(|_| GossipError::TooLong(len))
 }
 
-fn decode(bytes: &[u8]) -> Option<GossipMeta> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<GossipMeta> {
     let (version, body) = bytes.split_first()?;
     if *version != META_VERSION { None } else { postcard::from_bytes(body).ok() }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const CONFIG_BYTES_MAX: usize = 8 << 20;
 
 /// Leads every command and response.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// When an offered configuration takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 const FILE: &str = "meta.state";
 /// State hashes kept.
 const HASHES_MAX: usize = 256;

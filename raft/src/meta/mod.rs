@@ -8,8 +8,8 @@
 //! versions. Apply is a pure function of state and command; the whole state is small (its one large part, the
 //! configuration, is bounded by [`CONFIG_BYTES_MAX`]) and a checkpoint writes it whole into one file.
 
-mod command;
-mod machine;
+pub(crate) mod command;
+pub(crate) mod machine;
 mod state;
 
 pub use command::{CONFIG_BYTES_MAX, MetaCommand, MetaCommandError, MetaResponse, OfferMode};

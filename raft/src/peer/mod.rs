@@ -21,6 +21,8 @@ pub(crate) use link::Peers;
 pub(crate) use server::{Inbox, serve};
 pub use wire::FRAME_BYTES_MAX;
 pub(crate) use wire::kind;
+#[cfg(test)]
+pub(crate) use wire::{Message, Tag, messages};
 
 use bytes::Bytes;
 use model::{BoxFuture, ClusterId, NodeId};
@@ -94,7 +96,7 @@ pub type CallHandler =
 /// Decides whether a peer may connect; the text says why not.
 pub type Gate = Arc<dyn Fn(&PeerName) -> Result<(), String> + Send + Sync>;
 
-fn hello(us: &PeerName, to: Option<NodeId>) -> proto::Hello {
+pub(crate) fn hello(us: &PeerName, to: Option<NodeId>) -> proto::Hello {
     proto::Hello {
         protocol_version: PROTOCOL_VERSION,
         cluster_id: us.cluster.map(|id| Bytes::copy_from_slice(&id.0.to_be_bytes())).unwrap_or_default(),
@@ -108,7 +110,7 @@ fn hello(us: &PeerName, to: Option<NodeId>) -> proto::Hello {
 /// Longest name or address that a peer may give itself.
 const NAME_BYTES_MAX: usize = 256;
 
-fn read_hello(hello: &proto::Hello) -> Result<PeerName, String> {
+pub(crate) fn read_hello(hello: &proto::Hello) -> Result<PeerName, String> {
     if hello.protocol_version != PROTOCOL_VERSION {
         let found = hello.protocol_version;
         return Err(format!(

@@ -39,24 +39,24 @@ pub(crate) mod kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tag {
+pub(crate) enum Tag {
     Request,
     Answer,
     Refusal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) tag: Tag,
-    pub(super) kind: u16,
-    pub(super) shard: ShardId,
-    pub(super) id: u64,
-    pub(super) patience: Duration,
-    pub(super) body: Bytes,
+pub(crate) struct Message {
+    pub(crate) tag: Tag,
+    pub(crate) kind: u16,
+    pub(crate) shard: ShardId,
+    pub(crate) id: u64,
+    pub(crate) patience: Duration,
+    pub(crate) body: Bytes,
 }
 
 impl Message {
-    pub(super) fn put(&self, frame: &mut BytesMut) {
+    pub(crate) fn put(&self, frame: &mut BytesMut) {
         frame.reserve(HEADER_BYTES + self.body.len());
         frame.put_u8(match self.tag {
             Tag::Request => 0,
@@ -73,7 +73,7 @@ impl Message {
 }
 
 /// The messages of a frame, or that it is malformed.
-pub(super) fn messages(mut frame: Bytes) -> Result<Vec<Message>, PeerError> {
+pub(crate) fn messages(mut frame: Bytes) -> Result<Vec<Message>, PeerError> {
     let malformed = |what: &str| PeerError::Malformed(format!("peer frame with {what}"));
     let mut all = Vec::new();
     while !frame.is_empty() {

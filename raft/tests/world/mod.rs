@@ -277,6 +277,8 @@ pub struct ListMachine {
     pub held: AtomicBool,
     /// Whether one is there.
     pub checking: AtomicBool,
+    /// Whether its disk fails when something is applied.
+    pub failing: AtomicBool,
 }
 
 impl ListMachine {
@@ -300,6 +302,9 @@ impl StateMachine for Listed {
         self.0.disk.lock().unwrap().applied.clone()
     }
     fn apply(&self, entries: &[CommittedEntry]) -> Result<Vec<Bytes>, StateError> {
+        if self.0.failing.load(Ordering::Relaxed) {
+            return Err(StateError::Io("input/output error".to_owned()));
+        }
         let mut now = self.0.now.lock().unwrap();
         let mut answers = Vec::new();
         for entry in entries {
@@ -726,6 +731,11 @@ pub fn checkpoint(node: &TestNode, shard: ShardId) {
 /// Lets received snapshots wait at a node, or go on.
 pub fn hold(node: &TestNode, shard: ShardId, held: bool) {
     node.machines[&shard].held.store(held, Ordering::Relaxed);
+}
+
+/// From now on the disk of a shard's state fails at a node.
+pub fn fail_apply(node: &TestNode, shard: ShardId) {
+    node.machines[&shard].failing.store(true, Ordering::Relaxed);
 }
 
 /// Whether a snapshot was received and is not installed yet.

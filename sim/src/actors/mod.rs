@@ -4,6 +4,7 @@
 //! Not here yet, because the code has no such thing: rules and their alerts, growth beyond three nodes, the virtual
 //! address, upgrades. Each is one more file here, one more line in `World::begin_actors`, and its invariants.
 
+pub mod analyst;
 pub mod http;
 pub mod reader;
 pub mod target;

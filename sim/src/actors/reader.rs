@@ -1,10 +1,14 @@
-//! A reader: default queries at any node, whose answers must have all that is owed and nothing that was not offered.
+//! A reader: default queries at any node, whose answers must have all that is owed and nothing that was not offered;
+//! at times it asks as an analyst does.
 
-use super::http::ask;
+use super::{
+    analyst::{analyse, metrics},
+    http::ask,
+};
 use crate::{
     dice::Dice,
     entropy::EPOCH_MS,
-    invariants::answers,
+    invariants::{answers, queries::Question},
     ledger::{Ledger, Shown},
     net::SimNet,
     sometimes, trace,
@@ -20,7 +24,7 @@ use std::{
 pub const REACH: Duration = Duration::from_secs(3600);
 
 /// Percent-encodes a query.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         write!(out, "%{byte:02X}").expect("a string takes all");
         out
@@ -28,7 +32,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// The samples of an answer by the label `by`; `None` if it is no such answer.
-fn samples(body: &[u8], by: &str) -> Option<BTreeMap<String, Shown>> {
+pub(super) fn samples(body: &[u8], by: &str) -> Option<BTreeMap<String, Shown>> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let mut found: BTreeMap<String, Shown> = BTreeMap::new();
     for series in json["data"]["result"].as_array()? {
@@ -82,6 +86,14 @@ pub async fn read(
 pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, nodes: Vec<String>, pause: Duration) {
     loop {
         tokio::time::sleep(pause + dice.millis(0, pause.as_millis() as u64)).await;
+        if dice.chance(25) {
+            let question = *dice.pick(Question::ALL);
+            let about = (question, *dice.pick(metrics(question)));
+            let nodes = [dice.pick(&nodes), dice.pick(&nodes), dice.pick(&nodes)].map(String::as_str);
+            let at = EPOCH_MS + trace::now().as_millis() as i64 - dice.between(0, 6000) as i64;
+            let _answered = analyse(&net, &ledger, nodes, about, at, Duration::from_secs(5)).await;
+            continue;
+        }
         let metric = if dice.chance(50) { "sim_written" } else { "sim_serial" };
         let node: &String = dice.pick(&nodes);
         read(&net, &ledger, node, metric, Duration::from_secs(5)).await;

@@ -1,9 +1,10 @@
 //! O9: when faults have ended the world heals: every node runs and answers, every shard has one leader, the same
-//! members and no backlog, and every node hears the gossip of every other.
+//! members and no backlog, and every node hears the gossip of every other. And at any time: what is
+//! applied is told to who waits for it.
 
-use crate::machine::Machine;
+use crate::{machine::Machine, violation::Violation};
 use model::LogIndex;
-use node::GroupRole;
+use node::{GroupRole, ShardReport};
 
 /// Entries that a replica may be behind in a world that goes on.
 const BACKLOG_MAX: u64 = 64;
@@ -61,8 +62,7 @@ fn not_whole_by(machines: &[Machine], shards: usize, backlog_max: u64) -> Option
         let replicas: Vec<_> = all.iter().map(|(name, reports)| (name, &reports[at])).collect();
         let (_, first) = replicas[0];
         let shard = first.shard;
-        let leads =
-            |report: &node::ShardReport| report.status.role == GroupRole::Leader && report.status.ready;
+        let leads = |report: &ShardReport| report.status.role == GroupRole::Leader && report.status.ready;
         let leaders = replicas.iter().filter(|(_, report)| leads(report)).count();
         if leaders != 1 {
             return Some(format!("shard {shard} has {leaders} leaders"));
@@ -82,11 +82,49 @@ fn not_whole_by(machines: &[Machine], shards: usize, backlog_max: u64) -> Option
                 return Some(format!("shard {shard} has {} voters", status.voters.len()));
             }
         }
-        let index = |report: &node::ShardReport| report.applied.map_or(LogIndex(0), |id| id.index).0;
+        let index = |report: &ShardReport| report.applied.map_or(LogIndex(0), |id| id.index).0;
         let most = replicas.iter().map(|(_, report)| index(report)).max().unwrap_or(0);
         if let Some((name, report)) = replicas.iter().find(|(_, report)| index(report) + backlog_max < most) {
             return Some(format!("shard {shard} at {name} is at {} of {most}", index(report)));
         }
     }
     None
+}
+
+/// Looks whether who waits for an entry was told of it. A node tells in the same breath in which it applies, without
+/// anything that takes time between, so nobody ever sees one without the other; but a replica that its disk has
+/// `failed` has stopped, and its readers hear that instead.
+///
+/// # Errors
+/// If a read would wait for what was applied.
+pub fn told(machine: &str, report: &ShardReport) -> Result<(), Violation> {
+    let ShardReport { shard, status, applied, told, .. } = report;
+    let applied = applied.map(|id| id.index);
+    if status.failure.is_some() || *told >= applied {
+        return Ok(());
+    }
+    let text = format!(
+        "{machine} has applied {applied:?} of shard {shard} and told {told:?}: reads wait for nothing"
+    );
+    Err(Violation { invariant: "O9", text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{LogId, ShardId, Term};
+    use node::GroupStatus;
+
+    #[test]
+    fn an_applied_entry_that_is_not_told_is_seen_unless_the_replica_stopped() {
+        let judge = |index, failure: Option<&str>| {
+            let status = GroupStatus { failure: failure.map(str::to_owned), ..GroupStatus::default() };
+            let applied = Some(LogId { term: Term(1), index: LogIndex(5) });
+            let told = Some(LogIndex(index));
+            super::told("n1", &ShardReport { shard: ShardId(1), status, applied, told, hashes: Vec::new() })
+        };
+        assert!(judge(5, None).is_ok());
+        assert!(judge(4, None).is_err());
+        assert!(judge(4, Some("input/output error")).is_ok());
+    }
 }

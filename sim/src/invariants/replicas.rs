@@ -31,6 +31,12 @@ impl Replicas {
         terms
     }
 
+    /// The state's hash after an index, if any replica told it.
+    #[must_use]
+    pub fn hash(&self, shard: ShardId, index: LogIndex) -> Option<u128> {
+        self.hashes.get(&(shard, index)).map(|(hash, _)| *hash)
+    }
+
     /// Looks at one node.
     ///
     /// # Errors
@@ -100,6 +106,7 @@ mod tests {
             shard: ShardId(1),
             status: GroupStatus { role, ready: leads, term: Term(term), ..GroupStatus::default() },
             applied: Some(LogId { term: Term(term), index: LogIndex(index) }),
+            told: Some(LogIndex(index)),
             hashes: vec![StateHash { index: LogIndex(index), hash }],
         }
     }

@@ -4,7 +4,7 @@
 use super::{CLIENTS, NAMES, World, configuration, flags, ip, web};
 use crate::{
     actors::{http, reader, writer},
-    chaos::Wanted,
+    chaos::{Guise, Wanted},
     dice::Dice,
     invariants::liveness,
     machine::{CONFIG_FILE, Death, Hurt, Machine, put_file},
@@ -20,8 +20,12 @@ use std::{
 
 /// How long a node stays down after it ended by itself.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// What a node says that lacks what it had acknowledged.
+const WENT_BACKWARDS: &str = "went backwards";
 /// Where a node is that does not belong here.
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 1));
+/// Where it serves its API: our clients do not ask there.
+const STRANGER_WEB: u16 = 19090;
 /// How long it has to form a cluster of its own.
 const FORMING_ALONE: Duration = Duration::from_millis(700);
 /// Writers that come with an overload, and half as many readers; the number of the first, the bytes of each batch.
@@ -33,6 +37,7 @@ const BALLAST: usize = 100 << 10;
 #[derive(Debug)]
 pub(super) struct Stranger {
     pub(super) machine: Machine,
+    guise: Guise,
     /// When it is told of our nodes, and the flags that do it.
     mixed: Option<(Duration, Vec<String>)>,
 }
@@ -44,7 +49,7 @@ impl World {
             Wanted::Start(index) => drop(self.starting.insert(index, self.now)),
             Wanted::Wipe(index) => self.wipe(index),
             Wanted::Configure(index) => self.configure(index),
-            Wanted::Stranger(name) => self.let_in(name),
+            Wanted::Stranger(guise) => self.let_in(guise),
             Wanted::StrangerLeaves => {
                 if let Some(mut stranger) = self.stranger.take() {
                     stranger.machine.die(Death::Killed);
@@ -64,8 +69,13 @@ impl World {
         self.starting.insert(index, self.now + RESTART_PAUSE);
         let machine = &self.machines[index];
         let Err(reason) = ended else { return };
+        if machine.hurt.is_none() && reason.contains(WENT_BACKWARDS) {
+            let text = format!("{} fenced itself, and its disk has lost nothing: {reason}", machine.name);
+            self.ledger().violate("O5", text);
+            return;
+        }
         if machine.hurt.is_some_and(|hurt| !hurt.wiped) && !self.wiping.contains_key(&index) {
-            let fenced = reason.contains("went backwards");
+            let fenced = reason.contains(WENT_BACKWARDS);
             sometimes::happened("a node whose log went backwards fenced itself", fenced.into());
             sometimes::happened("a damaged node did not start", (!fenced).into());
             let patience = self.dice.millis(2000, 6000);
@@ -101,42 +111,58 @@ impl World {
         }
     }
 
-    /// A node comes that does not belong here: one with a cluster of its own, or an empty one under the name of a
-    /// machine that lives.
-    fn let_in(&mut self, name: Option<usize>) {
-        self.strangers += 1;
+    /// The flags of a node that does not belong here.
+    fn stranger_flags(&self, guise: Guise, mixed: bool) -> Vec<String> {
         let common = flags(0, self.plan.load.shards);
         let ours = ["--cluster.listen", "--cluster.peer", "--cluster.initial", "--node.name", "--web.listen"];
         let mut flags: Vec<String> =
             common.into_iter().filter(|flag| !ours.iter().any(|start| flag.starts_with(start))).collect();
-        flags.push(format!("--cluster.listen-address={STRANGER}:9390"));
-        flags.push(format!("--web.listen-address={STRANGER}:9090"));
-        let members = name.map_or("x1".to_owned(), |_| NAMES.join(","));
+        let (name, members) = match guise {
+            Guise::Name(index) => (NAMES[index], NAMES.join(",")),
+            Guise::Elsewhere | Guise::Address => ("x1", "x1".to_owned()),
+        };
+        let at = if mixed && guise == Guise::Address { ip(0) } else { STRANGER };
+        flags.push(format!("--cluster.listen-address={at}:9390"));
+        flags.push(format!("--web.listen-address={at}:{STRANGER_WEB}"));
         flags.push(format!("--cluster.initial-members={members}"));
-        flags.push(format!("--node.name={}", name.map_or("x1", |index| NAMES[index])));
-        let peers: Vec<String> =
-            (0..NAMES.len()).map(|index| format!("--cluster.peer={}:9390", ip(index))).collect();
-        if name.is_some() {
-            flags.extend(peers.iter().cloned());
-        }
+        flags.push(format!("--node.name={name}"));
+        let peers = (0..NAMES.len()).map(ip).filter(|peer| mixed && *peer != at);
+        flags.extend(peers.map(|peer| format!("--cluster.peer={peer}:9390")));
+        flags
+    }
+
+    /// A node comes that does not belong here: one with a cluster of its own, or an empty one under the name of a
+    /// machine that lives.
+    fn let_in(&mut self, guise: Guise) {
+        self.strangers += 1;
+        // Alone it forms a cluster of its own; then its peers are ours.
+        let forms = !matches!(guise, Guise::Name(_));
+        let flags = self.stranger_flags(guise, !forms);
         let seed = self.plan.seed ^ self.strangers;
         let mut machine = Machine::new("stranger", STRANGER, &self.wires, flags, seed);
         let config = configuration(1, 999); // nobody offered it to us
         put_file(&machine.outside.fs, Path::new(CONFIG_FILE), &config)
             .expect("a disk in memory takes a file");
         machine.start(self.now).expect("the world's own flags are right");
-        // Alone it forms a cluster of its own; then its peers are ours.
-        let mixed = name.is_none().then_some((self.now + FORMING_ALONE, peers));
-        self.stranger = Some(Stranger { machine, mixed });
+        let mixed = forms.then(|| (self.now + FORMING_ALONE, self.stranger_flags(guise, true)));
+        self.stranger = Some(Stranger { machine, guise, mixed });
+    }
+
+    /// Whether a stranger is, or will be, at this machine's address.
+    pub(super) fn is_ousted(&self, index: usize) -> bool {
+        index == 0 && self.stranger.as_ref().is_some_and(|stranger| stranger.guise == Guise::Address)
     }
 
     /// Lets the stranger run up to now.
     pub(super) fn step_stranger(&mut self) {
         let Some(stranger) = &mut self.stranger else { return };
-        if let Some((_, peers)) = stranger.mixed.take_if(|(at, _)| *at <= self.now) {
+        if let Some((_, flags)) = stranger.mixed.take_if(|(at, _)| *at <= self.now) {
             trace::say("the stranger is told of our nodes");
             stranger.machine.die(Death::Killed);
-            stranger.machine.flags.extend(peers);
+            stranger.machine.flags = flags;
+            if stranger.guise == Guise::Address {
+                stranger.machine.outside.ip = ip(0);
+            }
             stranger.machine.start(self.now).expect("the world's own flags are right");
         }
         if let Some(ended) = stranger.machine.step(self.now) {

@@ -23,7 +23,7 @@ use std::ops::Range;
 /// reached by data. A decoder reserves what its caller counts, never what the bytes say.
 pub const VALUES_MAX: usize = 1 << 24;
 
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 const CONSTANT: u8 = 0;
 const DECIMAL: u8 = 1;
 const BITS: u8 = 2;

@@ -19,7 +19,7 @@ use super::{
 use model::{CounterResetHint, CustomBounds, FloatHistogram, Histogram, Span, Value};
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 const FLOATS: u8 = 0;
 const INTEGERS: u8 = 1;
 const FLOAT_HISTOGRAMS: u8 = 2;

@@ -461,6 +461,18 @@ impl Log {
         lock(&self.shared.state).stats()
     }
 
+    /// What has a bound: name, how much there is, bound.
+    #[must_use]
+    pub fn bounds(&self) -> [(&'static str, u64, u64); 3] {
+        let (stats, options) = (self.stats(), &self.shared.options);
+        [
+            ("log bytes", stats.bytes, options.size),
+            // Small operations may use twice the queue: they are what makes room.
+            ("log bytes that wait for the disk", stats.queued_bytes, 2 * options.queue_bytes),
+            ("log bytes in memory", stats.cached_bytes, options.cache_bytes),
+        ]
+    }
+
     /// Writes what waits, marks the end, and ends the writer; appends are refused from now on. Waits for it.
     pub fn close(&self) {
         let mut state = lock(&self.shared.state);

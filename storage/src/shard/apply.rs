@@ -31,7 +31,7 @@ pub(crate) const FUTURE_MAX: DurationMs = DurationMs(600_000);
 /// Timestamps beyond this, to either side, are out of bounds: year 285 000, far from where arithmetic overflows.
 const TIMESTAMP_MAX: i64 = 9_000_000_000_000_000;
 /// Ranges of missed slots that a source remembers.
-const MISSED_MAX: usize = 4_096;
+pub(crate) const MISSED_MAX: usize = 4_096;
 
 /// What is to be done when an entry counts as applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

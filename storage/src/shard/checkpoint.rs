@@ -24,7 +24,7 @@ use bytes::Bytes;
 use model::{Applied, LogId, LogIndex, ShardId, StateError, Term, TimestampMs};
 use std::{collections::BTreeMap, sync::Arc};
 
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// What the meta record says.
 #[derive(Clone, Debug)]

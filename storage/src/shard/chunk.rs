@@ -26,7 +26,7 @@ use bytes::Bytes;
 use model::Value;
 use std::{ops::Range, sync::Arc};
 
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 /// Without checksums; heads spelled out.
 const VERSION_PLAIN: u8 = 1;
 /// Rows of a chunk at most: a merged one has no more ([`super::merge`]), a window far fewer.

@@ -4,6 +4,7 @@
 //! by the input, and what cannot be decoded is answered with [`DataResponse::Refused`], on every replica alike.
 
 use super::{
+    segment::SegmentHead,
     settings::ShardSettings,
     wire::{Malformed, Put, Reader},
 };
@@ -106,6 +107,16 @@ const KIND_RETAIN: u8 = 5;
 const KIND_CHECKPOINT: u8 = 6;
 
 impl DataCommand {
+    /// The term in which the duty began whose outcome this is; `None` for what no term fences.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        match self {
+            DataCommand::Segment(bytes) => SegmentHead::read(&mut Reader::new(bytes)).ok()?.term,
+            DataCommand::EndSource { term, .. } | DataCommand::Missed { term, .. } => *term,
+            DataCommand::Settings(_) | DataCommand::Retain { .. } | DataCommand::Checkpoint { .. } => None,
+        }
+    }
+
     /// The bytes for the log.
     #[must_use]
     pub fn encode(&self) -> Bytes {

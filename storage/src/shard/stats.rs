@@ -1,6 +1,6 @@
 //! Figures about a shard: for `/api/v1/status/tsdb`, `/api/v1/status/gaps` and metrics.
 
-use super::{DataShard, command::MissedSlots, state::ShardCounters};
+use super::{DataShard, apply::MISSED_MAX, command::MissedSlots, state::ShardCounters, window::ROWS_MAX};
 use model::{SourceKey, TimestampMs};
 use std::sync::Arc;
 
@@ -66,6 +66,20 @@ fn top(mut counts: Vec<CountByName>, limit: usize) -> Vec<CountByName> {
 }
 
 impl DataShard {
+    /// What has a bound in memory beside the cache: name, most of any source, bound.
+    #[must_use]
+    pub fn bounds(&self) -> [(&'static str, u64, u64); 2] {
+        let view = self.view();
+        let sources = || view.inner.sources.iter().flatten();
+        let rows = sources().flat_map(|source| &source.windows).map(|window| window.rows.len()).max();
+        let missed = sources().map(|source| source.missed.len()).max();
+        let count = |count: Option<usize>| count.unwrap_or(0) as u64;
+        [
+            ("rows of an open window", count(rows), ROWS_MAX as u64),
+            ("ranges of missed slots of a source", count(missed), MISSED_MAX as u64),
+        ]
+    }
+
     /// Figures; the tables have at most `limit` rows each. Walks index and sources: not for hot paths.
     #[must_use]
     pub fn stats(&self, limit: usize) -> ShardStats {

@@ -322,11 +322,37 @@ impl MemFs {
         })))
     }
 
+    /// An independent copy of what is durable: what a power loss that takes everything unsynced would leave.
+    #[must_use]
+    pub fn fork_durable(&self) -> MemFs {
+        let disk = self.disk();
+        let named = disk.durable_names.values().filter_map(|id| {
+            let bytes = disk.inodes.get(id)?.durable.clone();
+            Some((*id, Inode { durable: bytes.clone(), current: bytes, ..Inode::default() }))
+        });
+        MemFs(Arc::new(Mutex::new(Disk {
+            inodes: named.collect(),
+            names: disk.durable_names.clone(),
+            durable_names: disk.durable_names.clone(),
+            dirs: disk.dirs.clone(),
+            next_inode: disk.next_inode,
+            ..Disk::default()
+        })))
+    }
+
     /// Bytes of all files together, and the most there ever were.
     #[must_use]
     pub fn used_and_peak(&self) -> (u64, u64) {
         let disk = self.disk();
         (disk.used(), disk.peak)
+    }
+
+    /// Bytes of the files in one directory together.
+    #[must_use]
+    pub fn bytes_in(&self, dir: &Path) -> u64 {
+        let disk = self.disk();
+        let inside = disk.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        inside.filter_map(|(_, id)| disk.inodes.get(id)).map(|inode| inode.current.len() as u64).sum()
     }
 
     /// Syncs of files so far.

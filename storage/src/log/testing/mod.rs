@@ -1,9 +1,11 @@
 //! A world for the log in tests: a file system that forgets what was not synced, a clock, and an entry for fuzzing.
 
+mod contents;
 mod damage;
 mod fuzz;
 mod mem_fs;
 
+pub use contents::{GroupContents, damage_in, durable_contents};
 pub use damage::Damage;
 pub use fuzz::{fuzz_recover, fuzz_splice};
 pub use mem_fs::{DiskLosses, FsCall, FsOp, MemFs};

@@ -1,6 +1,7 @@
 //! The log's specification.
 
 mod bound;
+mod corpus;
 mod damage;
 mod full;
 mod groups;

@@ -31,7 +31,7 @@ use super::{
 };
 use model::{Applied, ShardId};
 
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 /// The longest manifest that is read.
 const MANIFEST_BYTES_MAX: usize = 16 << 20;
 

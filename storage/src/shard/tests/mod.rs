@@ -1,5 +1,6 @@
 //! The data shard as a specification: what goes in by commands, what comes out by views.
 
+mod corpus;
 mod fixture;
 mod model_based;
 mod replicas;
