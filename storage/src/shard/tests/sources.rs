@@ -103,6 +103,7 @@ fn the_state_is_read_while_a_checkpoint_is_written() {
         if point == "shard.checkpoint.written" {
             let (send, receive) = std::sync::mpsc::channel();
             let shard = reading.clone();
+            #[expect(clippy::disallowed_methods, reason = "the checkpoint holds this thread")]
             std::thread::spawn(move || {
                 send.send((shard.view().index(), shard.last_slot(&scrape("a")))).expect("the test waits");
             });
