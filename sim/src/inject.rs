@@ -91,7 +91,7 @@ fn pick_point(dice: &Dice) -> &'static str {
     parts.dedup();
     let chosen = *dice.pick(&parts);
     let points: Vec<&'static str> = POINTS.iter().copied().filter(|point| part(point) == chosen).collect();
-    *dice.pick(points.as_slice())
+    dice.pick::<&'static str>(&points)
 }
 
 fn set_both(wires: &Wires, a: IpAddr, b: IpAddr, link: LinkState) {
