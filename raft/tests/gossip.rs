@@ -143,21 +143,18 @@ async fn after_a_panic_of_a_part_of_it_gossip_begins_anew() {
     assert_eq!(a.restarts(), 1);
 }
 
-/// Found by simulation: memberlist forgot a dead node, and then panicked where it looked up another.
+/// Found by simulation: memberlist forgot a node that was gone, and then panicked where it looked up another.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_dead_for_long_and_comes_back_again_and_again_breaks_nothing() {
+async fn a_node_that_is_gone_for_a_while_and_comes_back_again_and_again_breaks_nothing() {
     let world = World::default();
-    let (a, b, c) =
-        (start(&world, 1, meta(1)).await, start(&world, 2, meta(2)).await, start(&world, 3, meta(3)).await);
-    let alone = [("node-2", Liveness::Dead), ("node-3", Liveness::Dead)];
-    let together = [("node-2", Liveness::Alive), ("node-3", Liveness::Alive)];
-    for _ in 0..4 {
-        sees(&a, &together).await;
-        world.isolate(1, &[2, 3]);
-        sees(&a, &alone).await;
-        tokio::time::sleep(Duration::from_secs(40)).await;
-        world.heal();
+    let (a, b) = (start(&world, 1, meta(1)).await, start(&world, 2, meta(2)).await);
+    for _ in 0..2 {
+        let c = start(&world, 3, meta(3)).await;
+        sees(&a, &[("node-2", Liveness::Alive), ("node-3", Liveness::Alive)]).await;
+        sees(&b, &[("node-1", Liveness::Alive), ("node-3", Liveness::Alive)]).await;
+        c.leave().await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        sees(&a, &[("node-2", Liveness::Alive), ("node-3", Liveness::Dead)]).await;
     }
-    sees(&a, &together).await;
-    assert_eq!([a.restarts(), b.restarts(), c.restarts()], [0; 3]);
+    assert_eq!([a.restarts(), b.restarts()], [0; 2]);
 }

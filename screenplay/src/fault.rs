@@ -140,7 +140,7 @@ faults! {
     ClockDrift = "clock-drift", form(One, Ppm, Given);
     /// A machine comes back with an empty disk.
     Wipe = "wipe", form(One, Nothing, Instant);
-    /// A node of another cluster, or one under the name of this machine, talks to this one.
+    /// A node of another cluster, one under the name of this machine, or one at an address that another has left.
     Stranger = "stranger", form(One, Nothing, Given);
     /// Many more writers and readers than the cluster can serve.
     Overload = "overload", form(Nobody, Nothing, Given);

@@ -8,14 +8,14 @@
 
 use crate::{
     dice::Dice,
-    faults::Fault,
-    inject::{Scene, Undo},
-    machine::Machine,
+    inject::{Scene, Undo, decide},
+    machine::{Death, Machine},
     net::Wires,
     points,
-    scenario::{Plan, Scripted},
+    scenario::Plan,
     trace,
 };
+use screenplay::{Event, Fault};
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 /// Between two looks whether the world is calm.
@@ -33,6 +33,11 @@ pub enum Guise {
     /// The only node of another cluster, at the address of the first machine, which is down: it has the id that is
     /// looked for there.
     Address,
+}
+
+/// Whether what it befalls has everything it acknowledged when it is over, and all the time a clock that is right.
+fn spares_disks(fault: Fault) -> bool {
+    matches!(fault, Fault::Kill | Fault::Point | Fault::Power | Fault::Restart | Fault::Pause)
 }
 
 /// What the world has to do for a fault.
@@ -69,15 +74,18 @@ pub struct Chaos {
     chosen: u64,
     /// Faults injected, per kind.
     pub injected: BTreeMap<&'static str, u64>,
-    script: Vec<Scripted>,
+    script: Vec<Event>,
+    /// When chaos began.
+    begin: Duration,
+    /// What went wrong, as far as a script can say it; times count from when chaos began.
+    pub told: Vec<Event>,
 }
 
 impl Chaos {
     /// The faults of a plan, first at `begin`.
     #[must_use]
     pub fn new(plan: &Plan, begin: Duration) -> Chaos {
-        let script =
-            plan.script.iter().map(|scripted| Scripted { at: begin + scripted.at, ..*scripted }).collect();
+        let script = plan.script.iter().map(|event| Event { at: begin + event.at, ..*event }).collect();
         let dice = Dice::new(plan.seed, "chaos");
         let pause = *dice.pick(&[(500, 3000), (1000, 8000), (3000, 15_000)]);
         Chaos {
@@ -94,6 +102,8 @@ impl Chaos {
             chosen: 0,
             injected: BTreeMap::new(),
             script,
+            begin,
+            told: Vec::new(),
         }
     }
 
@@ -111,26 +121,47 @@ impl Chaos {
         let mut wanted = self.end(scene, false);
         self.choose(scene, &mut wanted);
         let now = scene.now;
-        let due: Vec<Scripted> = self.script.extract_if(.., |scripted| scripted.at <= now).collect();
-        for scripted in due {
+        let due: Vec<Event> = self.script.extract_if(.., |event| event.at <= now).collect();
+        for event in due {
             self.chosen += 1;
-            let chosen = Some((scripted.machine, scripted.lasts));
-            self.begin(self.chosen, scripted.fault, chosen, scene, &mut wanted);
+            let dice = self.dice_of(self.chosen);
+            self.begin(self.chosen, event, &dice, scene, &mut wanted);
         }
         wanted
     }
 
+    /// Randomness of one fault alone.
+    fn dice_of(&self, number: u64) -> Dice {
+        Dice::new(self.seed, &format!("fault {number}"))
+    }
+
+    /// Remembers what can be said in a script.
+    pub(crate) fn tell(&mut self, event: Event) {
+        if event.fault.form().is_some() {
+            self.told.push(Event { at: event.at.saturating_sub(self.begin), ..event });
+        }
+    }
+
+    /// A plug was pulled at a named point, and the machine is down for `pause`.
+    pub(crate) fn tell_death(&mut self, at: Duration, node: usize, death: Death, pause: Duration) {
+        let fault = match death {
+            Death::Killed => Fault::Kill,
+            Death::PowerLoss => Fault::Power,
+        };
+        self.tell(Event { at, fault, node, other: node, by: 0, lasts: pause });
+    }
+
     fn choose(&mut self, scene: &mut Scene<'_>, wanted: &mut Vec<Wanted>) {
         let now = scene.now;
-        let one_disk_less = scene.machines.iter().any(|machine| machine.hurt.is_some());
-        if one_disk_less {
+        let hurt = || scene.machines.iter().filter_map(|machine| machine.hurt);
+        if hurt().any(|hurt| !hurt.wiped) {
             return;
         }
         if let Some((number, fault, until)) = self.waiting {
-            let calm = || self.undo.is_empty() && (scene.whole)(scene.machines);
+            let calm = || self.undo.is_empty() && hurt().next().is_none() && (scene.whole)(scene.machines);
             if now.as_millis().is_multiple_of(CALM_LOOK_MS) && calm() {
                 self.waiting = None;
-                self.begin(number, fault, None, scene, wanted);
+                self.by_chance(number, fault, scene, wanted);
             } else if now >= until {
                 self.waiting = None;
             }
@@ -145,25 +176,38 @@ impl Chaos {
         if self.without.contains(&fault) || self.skip.contains(&self.chosen) {
             return;
         }
+        // While a machine with an empty disk is being filled, the others may go down, but not lose anything either.
+        if hurt().next().is_some() && !spares_disks(fault) {
+            return;
+        }
         if fault.needs_calm() {
             self.waiting = Some((self.chosen, fault, now + CALM_PATIENCE));
         } else {
-            self.begin(self.chosen, fault, None, scene, wanted);
+            self.by_chance(self.chosen, fault, scene, wanted);
+        }
+    }
+
+    fn by_chance(&mut self, number: u64, fault: Fault, scene: &mut Scene<'_>, wanted: &mut Vec<Wanted>) {
+        let dice = self.dice_of(number);
+        if let Some(event) = decide(fault, &dice, scene) {
+            self.begin(number, event, &dice, scene, wanted);
         }
     }
 
     fn begin(
         &mut self,
         number: u64,
-        fault: Fault,
-        chosen: Option<(usize, Duration)>,
+        event: Event,
+        dice: &Dice,
         scene: &mut Scene<'_>,
         wanted: &mut Vec<Wanted>,
     ) {
-        let dice = Dice::new(self.seed, &format!("fault {number}"));
-        if let Some(note) = self.inject(fault, chosen, &dice, scene, wanted) {
-            trace::say(&format!("FAULT {number} {}: {note}", fault.name()));
-            *self.injected.entry(fault.name()).or_default() += 1;
+        let name = event.fault.name();
+        if let Some(note) = self.inject(&event, dice, scene, wanted) {
+            trace::say(&format!("FAULT {number} {name}: {note}"));
+            *self.injected.entry(name).or_default() += 1;
+        } else {
+            trace::say(&format!("left out: {number} {name}"));
         }
     }
 

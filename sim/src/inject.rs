@@ -1,9 +1,16 @@
 //! How each kind of fault begins, and what ends it.
+//!
+//! ```text
+//!  dice ──decide──▶ event ──inject──▶ machines, links
+//!  script ─────────▶
+//! ```
+//!
+//! An event is what a line of a script says; what it leaves open (which bits turn over, how much room is left) the
+//! fault's dice decide.
 
 use crate::{
     chaos::{Chaos, Guise, Wanted},
     dice::Dice,
-    faults::Fault,
     machine::{DATA_DIR, Death, Hurt, Machine},
     net::{LinkState, Wires},
     point_names::POINTS,
@@ -11,6 +18,7 @@ use crate::{
     trace,
 };
 use node::outside::Order;
+use screenplay::{Event, Fault};
 use std::{net::IpAddr, path::Path, sync::atomic::Ordering, time::Duration};
 use storage::{kv::KvError, log::testing::FsOp};
 
@@ -37,10 +45,8 @@ pub enum Undo {
     Mend(usize),
     /// The link changes between cut and whole, so many times more.
     Flap {
-        /// One end.
-        a: IpAddr,
-        /// The other.
-        b: IpAddr,
+        /// The machines at its ends, by their places.
+        ends: (usize, usize),
         /// Changes to come.
         left: u64,
         /// Whether it is cut next.
@@ -68,29 +74,97 @@ fn matters(path: &Path) -> bool {
     path.starts_with(DATA_DIR) && !["queries.active", "joining", "lock", "offered.json"].contains(&name)
 }
 
+/// What is done to members while one is being replaced. The middle of a change lies behind its beginning.
+const CHANGE_POINTS: [&str; 6] = [
+    "members.swap.begin",
+    "members.swap.begin",
+    "members.swap.begin",
+    "members.learner.begin",
+    "members.learner.done",
+    "members.swap.done",
+];
+
+/// One of the named points: each part of the code has the same chance, however many points it has.
+fn pick_point(dice: &Dice) -> &'static str {
+    let part = |point: &'static str| point.split('.').next().unwrap_or_default();
+    let mut parts: Vec<&str> = POINTS.iter().map(|point| part(point)).collect();
+    parts.dedup();
+    let chosen = *dice.pick(&parts);
+    let points: Vec<&'static str> = POINTS.iter().copied().filter(|point| part(point) == chosen).collect();
+    dice.pick::<&'static str>(&points)
+}
+
 fn set_both(wires: &Wires, a: IpAddr, b: IpAddr, link: LinkState) {
     wires.set_link(a, b, link);
     wires.set_link(b, a, link);
+}
+
+/// What chance makes of a kind of fault: whom it befalls, by how much, for how long. `None` if it may not happen now.
+pub(crate) fn decide(fault: Fault, dice: &Dice, scene: &Scene<'_>) -> Option<Event> {
+    let count = scene.machines.len() as u64;
+    let node = dice.below(count) as usize;
+    let other = (node + 1 + dice.below(count - 1) as usize) % scene.machines.len();
+    let (short, long) = (dice.millis(100, 4000), dice.millis(500, 15_000));
+    let (by, lasts) = match fault {
+        Fault::Kill => (0, short),
+        Fault::PowerAll => (0, dice.millis(100, 3000)),
+        Fault::Pause if dice.chance(15) => (0, dice.millis(10_000, 180_000)),
+        Fault::Pause => (0, short),
+        Fault::Latency => (dice.between(5, 300), long),
+        Fault::Narrow => (dice.between(20, 400), long),
+        Fault::Datagrams => (dice.between(1, 60), long),
+        Fault::SlowSync => (dice.between(50, 300), long),
+        Fault::Stall if dice.chance(50) => (0, dice.millis(200, 900)),
+        Fault::Stall => (0, dice.millis(900, 8000)),
+        Fault::SyncError | Fault::ReadError | Fault::WriteError => (0, dice.millis(3000, 10_000)),
+        Fault::Rot | Fault::Misdirect => (0, dice.millis(5000, 12_000)),
+        Fault::OldImage => (0, dice.millis(300, 10_000)),
+        // Shorter than the silence after which a name may be taken over.
+        Fault::Stranger => (0, dice.millis(1500, 6000)),
+        Fault::Overload => (0, dice.millis(2000, 6000)),
+        Fault::Restart | Fault::Wipe | Fault::Reset | Fault::Configure | Fault::Point | Fault::Flap => {
+            (0, Duration::ZERO)
+        }
+        Fault::Power
+        | Fault::Isolate
+        | Fault::Partition
+        | Fault::OneWay
+        | Fault::Full
+        | Fault::FullLog
+        | Fault::FullStores
+        | Fault::ClockStep
+        | Fault::ClockDrift => (0, long),
+    };
+    let by = match fault {
+        Fault::ClockStep => *dice.pick(&[-86_400_000, -60_000, -3000, -700, 700, 3000, 60_000, 86_400_000]),
+        Fault::ClockDrift => *dice.pick(&[-20_000, -500, 500, 20_000]),
+        _ => i64::try_from(by).unwrap_or_default(),
+    };
+    // One wrong clock of three is the promise: two that agree are the cluster's time.
+    let is_clock = matches!(fault, Fault::ClockStep | Fault::ClockDrift);
+    let right = |machine: &Machine| {
+        machine.wall.offset_ms.load(Ordering::Relaxed) == 0
+            && machine.wall.drift_ppm.load(Ordering::Relaxed) == 0
+    };
+    let may =
+        !is_clock || scene.machines.iter().enumerate().all(|(at, machine)| at == node || right(machine));
+    may.then_some(Event { at: scene.now, fault, node, other, by, lasts })
 }
 
 impl Chaos {
     /// Begins a fault; a note for the trace if it did begin.
     pub(crate) fn inject(
         &mut self,
-        fault: Fault,
-        chosen: Option<(usize, Duration)>,
+        event: &Event,
         dice: &Dice,
         scene: &mut Scene<'_>,
         wanted: &mut Vec<Wanted>,
     ) -> Option<String> {
-        let now = scene.now;
-        let count = scene.machines.len() as u64;
-        let at = chosen.map_or(dice.below(count) as usize, |(at, _)| at);
-        let (short, long) = (dice.millis(100, 4000), dice.millis(500, 15_000));
-        let (short, long) = chosen.map_or((now + short, now + long), |(_, lasts)| (now + lasts, now + lasts));
-        match fault {
+        let (at, now) = (event.node, scene.now);
+        let end = now + event.lasts;
+        let note = match event.fault {
             Fault::Kill | Fault::Power | Fault::PowerAll | Fault::Point | Fault::Restart | Fault::Pause => {
-                self.processes(fault, at, (short, long), dice, scene)
+                self.processes(event, dice, scene)
             }
             Fault::Isolate
             | Fault::Partition
@@ -99,7 +173,7 @@ impl Chaos {
             | Fault::Latency
             | Fault::Narrow
             | Fault::Datagrams
-            | Fault::Reset => self.links(fault, at, long, dice, scene),
+            | Fault::Reset => self.links(event, dice, scene),
             Fault::SlowSync
             | Fault::Stall
             | Fault::Full
@@ -107,11 +181,11 @@ impl Chaos {
             | Fault::FullStores
             | Fault::SyncError
             | Fault::ReadError
-            | Fault::WriteError => self.disks(fault, at, long, dice, scene),
+            | Fault::WriteError => self.disks(event, dice, scene),
             Fault::Wipe | Fault::Rot | Fault::Misdirect | Fault::OldImage => {
-                self.damage(fault, at, short, dice, scene, wanted)
+                self.damage(event, dice, scene, wanted)
             }
-            Fault::ClockStep | Fault::ClockDrift => self.clocks(fault, at, long, dice, scene),
+            Fault::ClockStep | Fault::ClockDrift => Some(self.clocks(event, scene)),
             Fault::Stranger => {
                 let guise = match dice.below(3) {
                     0 => Guise::Elsewhere,
@@ -119,12 +193,10 @@ impl Chaos {
                     _ => Guise::Address,
                 };
                 wanted.push(Wanted::Stranger(guise));
-                // Shorter than the silence after which a name may be taken over.
-                let leaves = now + dice.millis(1500, 6000);
-                self.later(leaves, Undo::Stranger);
+                self.later(end, Undo::Stranger);
                 if guise == Guise::Address {
                     scene.machines[0].die(Death::Killed);
-                    self.later(leaves + dice.millis(0, 1000), Undo::Start(0));
+                    self.later(end + dice.millis(0, 1000), Undo::Start(0));
                 }
                 Some(match guise {
                     Guise::Elsewhere => "of another cluster".to_owned(),
@@ -134,7 +206,6 @@ impl Chaos {
             }
             Fault::Overload => {
                 wanted.push(Wanted::Load(true));
-                let end = now + dice.millis(2000, 6000);
                 for at in 0..scene.machines.len() {
                     let pace = &scene.machines[at].pace;
                     pace.sync_ms_min.store(50, Ordering::Relaxed);
@@ -149,52 +220,61 @@ impl Chaos {
                 Some(scene.machines[at].name.to_owned())
             }
             Fault::Configure => None,
+        };
+        if note.is_some() && event.fault != Fault::PowerAll {
+            self.tell(Event { at: now, ..*event }); // which told of each machine
         }
+        note
     }
 
-    fn processes(
-        &mut self,
-        fault: Fault,
-        at: usize,
-        (short, long): (Duration, Duration),
-        dice: &Dice,
-        scene: &mut Scene<'_>,
-    ) -> Option<String> {
-        let now = scene.now;
-        if fault == Fault::PowerAll {
-            for (at, machine) in scene.machines.iter_mut().enumerate() {
+    fn processes(&mut self, event: &Event, dice: &Dice, scene: &mut Scene<'_>) -> Option<String> {
+        let (at, now, end) = (event.node, scene.now, scene.now + event.lasts);
+        if event.fault == Fault::PowerAll {
+            // Which of them comes first makes a difference.
+            let most = event.lasts.as_millis() as u64;
+            for (node, machine) in scene.machines.iter_mut().enumerate() {
                 machine.die(Death::PowerLoss);
-                self.later(now + dice.millis(100, 3000), Undo::Start(at));
+                let lasts = dice.millis(most.min(100), most);
+                self.later(now + lasts, Undo::Start(node));
+                self.tell(Event { at: now, fault: Fault::Power, node, other: node, by: 0, lasts });
             }
-            return Some("all".to_owned());
+            return Some(format!("all until {end:?}"));
         }
+        let replacing = scene.machines.iter().any(|machine| machine.hurt.is_some());
+        let all: Vec<_> =
+            scene.machines.iter().enumerate().map(|(at, machine)| (at, machine.outside.clone())).collect();
         let machine = &mut scene.machines[at];
         if !machine.is_running() {
             return None;
         }
         let mut note = machine.name.to_owned();
-        match fault {
+        match event.fault {
             Fault::Kill => {
                 machine.die(Death::Killed);
-                self.later(short, Undo::Start(at));
+                self.later(end, Undo::Start(at));
             }
             Fault::Power => {
                 machine.die(Death::PowerLoss);
-                self.later(long, Undo::Start(at));
+                self.later(end, Undo::Start(at));
             }
             Fault::Point => {
-                let point = *dice.pick(POINTS);
+                let changes = replacing && dice.chance(80);
+                let point = if changes { *dice.pick(&CHANGE_POINTS) } else { pick_point(dice) };
                 let death = if dice.chance(50) { Death::Killed } else { Death::PowerLoss };
-                let passes = if dice.chance(60) { 0 } else { dice.below(20) };
+                let passes = if changes || dice.chance(60) { 0 } else { dice.below(20) };
+                let late = dice.chance(if changes { 80 } else { 30 });
+                let delay = if late { dice.millis(1, 20) } else { Duration::ZERO };
                 note = format!("{note} at {point}");
-                let outside = machine.outside.clone();
-                points::arm(Some(Armed { machine: at, point, passes, death, outside, seed: dice.next() }));
-                self.later(now + Duration::from_secs(5), Undo::Disarm);
+                // Who changes members is known when it does.
+                let machines = if changes { all } else { vec![(at, machine.outside.clone())] };
+                let seed = dice.next();
+                points::arm(Some(Armed { machines, point, passes, delay, death, seed }));
+                let patience = Duration::from_secs(if changes { 20 } else { 5 });
+                self.later(now + patience, Undo::Disarm);
             }
             Fault::Pause => {
-                let until = if dice.chance(15) { now + dice.millis(10_000, 180_000) } else { short };
-                note = format!("{note} until {until:?}");
-                machine.frozen_until = Some(until);
+                note = format!("{note} until {end:?}");
+                machine.frozen_until = Some(end);
             }
             _ => {
                 machine.order(Order::Stop);
@@ -204,16 +284,10 @@ impl Chaos {
         Some(note)
     }
 
-    fn links(
-        &mut self,
-        fault: Fault,
-        at: usize,
-        long: Duration,
-        dice: &Dice,
-        scene: &mut Scene<'_>,
-    ) -> Option<String> {
+    fn links(&mut self, event: &Event, dice: &Dice, scene: &mut Scene<'_>) -> Option<String> {
         let (machines, wires) = (&scene.machines, scene.wires);
-        let other = (at + 1 + dice.below(machines.len() as u64 - 1) as usize) % machines.len();
+        let (at, other, end) = (event.node, event.other, scene.now + event.lasts);
+        let by = event.by.unsigned_abs();
         let (a, b) = (machines[at].outside.ip, machines[other].outside.ip);
         let others: Vec<IpAddr> =
             machines.iter().map(|machine| machine.outside.ip).filter(|ip| *ip != a).collect();
@@ -221,10 +295,10 @@ impl Chaos {
         let cut = LinkState { cut: true, ..LinkState::default() };
         let mut set = |a: IpAddr, b: IpAddr, link| {
             set_both(wires, a, b, link);
-            self.later(long, Undo::Link(a, b));
-            self.later(long, Undo::Link(b, a));
+            self.later(end, Undo::Link(a, b));
+            self.later(end, Undo::Link(b, a));
         };
-        Some(match fault {
+        Some(match event.fault {
             Fault::Isolate => {
                 others.iter().for_each(|other| set(a, *other, cut));
                 who.to_owned()
@@ -235,35 +309,34 @@ impl Chaos {
             }
             Fault::OneWay => {
                 wires.set_link(a, b, cut);
-                self.later(long, Undo::Link(a, b));
+                self.later(end, Undo::Link(a, b));
                 format!("{who} to {whom}")
             }
             Fault::Flap => {
-                self.later(scene.now, Undo::Flap { a, b, left: 2 * dice.between(1, 6), cut: true });
+                let left = 2 * dice.between(1, 6);
+                self.later(scene.now, Undo::Flap { ends: (at, other), left, cut: true });
                 format!("{who} and {whom}")
             }
             Fault::Latency => {
-                let delay_min = dice.millis(5, 100);
-                let delay_max = delay_min + dice.millis(0, 200);
+                let delay_max = Duration::from_millis(by);
+                let delay_min = delay_max / 2;
                 others.iter().for_each(|other| {
                     set(a, *other, LinkState { delay_min, delay_max, ..LinkState::default() })
                 });
                 format!("{who}, {delay_min:?} to {delay_max:?}")
             }
             Fault::Narrow => {
-                let bytes_per_ms = dice.between(20, 400);
+                let bytes_per_ms = by;
                 others
                     .iter()
                     .for_each(|other| set(a, *other, LinkState { bytes_per_ms, ..LinkState::default() }));
                 format!("{who}, {bytes_per_ms} bytes per ms")
             }
             Fault::Datagrams => {
-                let (loss_percent, late_percent) = (dice.between(1, 60), dice.between(5, 50));
-                set(
-                    a,
-                    b,
-                    LinkState { loss_percent, double_percent: 20, late_percent, ..LinkState::default() },
-                );
+                let late_percent = dice.between(5, 50);
+                let link =
+                    LinkState { loss_percent: by, double_percent: 20, late_percent, ..LinkState::default() };
+                set(a, b, link);
                 format!("{who} and {whom}")
             }
             _ => {
@@ -276,15 +349,8 @@ impl Chaos {
         })
     }
 
-    fn disks(
-        &mut self,
-        fault: Fault,
-        at: usize,
-        long: Duration,
-        dice: &Dice,
-        scene: &mut Scene<'_>,
-    ) -> Option<String> {
-        let now = scene.now;
+    fn disks(&mut self, event: &Event, dice: &Dice, scene: &mut Scene<'_>) -> Option<String> {
+        let (fault, at, end) = (event.fault, event.node, scene.now + event.lasts);
         let machine = &mut scene.machines[at];
         let outside = &machine.outside;
         let no_room = || Some(KvError::DiskFull("no space left on device".to_owned()));
@@ -292,14 +358,13 @@ impl Chaos {
         let mut note = machine.name.to_owned();
         match fault {
             Fault::SlowSync => {
-                machine.pace.sync_ms_min.store(dice.between(5, 50), Ordering::Relaxed);
-                machine.pace.sync_ms_max.store(dice.between(50, 300), Ordering::Relaxed);
+                let most = event.by.unsigned_abs();
+                machine.pace.sync_ms_min.store(most / 6, Ordering::Relaxed);
+                machine.pace.sync_ms_max.store(most, Ordering::Relaxed);
             }
             Fault::Stall => {
-                let until =
-                    now + if dice.chance(50) { dice.millis(200, 900) } else { dice.millis(900, 8000) };
-                machine.pace.stalled_until_ms.store(until.as_millis() as u64, Ordering::Relaxed);
-                return Some(format!("{note} until {until:?}"));
+                machine.pace.stalled_until_ms.store(end.as_millis() as u64, Ordering::Relaxed);
+                return Some(format!("{note} until {end:?}"));
             }
             Fault::Full | Fault::FullLog | Fault::FullStores => {
                 if fault != Fault::FullStores {
@@ -332,42 +397,38 @@ impl Chaos {
         match fault {
             // What such an error has stopped goes on only in a new process.
             Fault::SyncError | Fault::ReadError | Fault::WriteError => {
-                self.later(now + dice.millis(3000, 10_000), Undo::Replace(at));
+                self.later(end, Undo::Replace(at));
             }
-            _ => self.later(long, Undo::Mend(at)),
+            _ => self.later(end, Undo::Mend(at)),
         }
         Some(note)
     }
 
     fn damage(
         &mut self,
-        fault: Fault,
-        at: usize,
-        short: Duration,
+        event: &Event,
         dice: &Dice,
         scene: &mut Scene<'_>,
         wanted: &mut Vec<Wanted>,
     ) -> Option<String> {
-        let now = scene.now;
+        let (at, now, end) = (event.node, scene.now, scene.now + event.lasts);
         if !(scene.whole)(scene.machines) {
             return None;
         }
         let machine = &mut scene.machines[at];
         let mut note = machine.name.to_owned();
-        let replaced = now + dice.millis(5000, 12_000);
-        match fault {
+        match event.fault {
             Fault::Wipe => {
                 machine.die(Death::PowerLoss);
-                machine.hurt = Some(Hurt { until: short, wiped: true });
+                machine.hurt = Some(Hurt { until: end, wiped: true });
                 wanted.push(Wanted::Wipe(at));
                 return Some(note);
             }
             Fault::OldImage => {
                 machine.take_image();
-                let restored = now + dice.millis(300, 10_000);
-                machine.hurt = Some(Hurt { until: restored + Duration::from_secs(5), wiped: false });
-                self.later(restored, Undo::OldImage(at));
-                return Some(format!("{note} at {restored:?}"));
+                machine.hurt = Some(Hurt { until: end + Duration::from_secs(5), wiped: false });
+                self.later(end, Undo::OldImage(at));
+                return Some(format!("{note} at {end:?}"));
             }
             Fault::Rot if dice.chance(50) => {
                 let place = machine.outside.kv.rot(&|count| dice.below(count as u64) as usize)?;
@@ -384,42 +445,24 @@ impl Chaos {
                 note += &format!(" {}:{}", damage.path.display(), damage.offset);
             }
         }
-        machine.hurt = Some(Hurt { until: replaced, wiped: false });
+        machine.hurt = Some(Hurt { until: end, wiped: false });
         if dice.chance(60) {
             // A node that is started again reads what it has.
             self.later(now + dice.millis(500, 4000), Undo::Replace(at));
         }
-        self.later(replaced, Undo::Wipe(at));
+        self.later(end, Undo::Wipe(at));
         Some(note)
     }
 
-    /// One wrong clock of three is the promise: two that agree are the cluster's time.
-    fn clocks(
-        &mut self,
-        fault: Fault,
-        at: usize,
-        long: Duration,
-        dice: &Dice,
-        scene: &mut Scene<'_>,
-    ) -> Option<String> {
-        let right = |machine: &Machine| {
-            machine.wall.offset_ms.load(Ordering::Relaxed) == 0
-                && machine.wall.drift_ppm.load(Ordering::Relaxed) == 0
-        };
-        if !scene.machines.iter().enumerate().all(|(other, machine)| other == at || right(machine)) {
-            return None;
+    fn clocks(&mut self, event: &Event, scene: &Scene<'_>) -> String {
+        let machine = &scene.machines[event.node];
+        self.later(scene.now + event.lasts, Undo::Clock(event.node));
+        if event.fault == Fault::ClockStep {
+            machine.wall.offset_ms.store(event.by, Ordering::Relaxed);
+            return format!("{} by {} ms", machine.name, event.by);
         }
-        let machine = &scene.machines[at];
-        self.later(long, Undo::Clock(at));
-        if fault == Fault::ClockStep {
-            let steps = [-86_400_000, -60_000, -3000, -700, 700, 3000, 60_000, 86_400_000];
-            let step = *dice.pick(&steps);
-            machine.wall.offset_ms.store(step, Ordering::Relaxed);
-            return Some(format!("{} by {step} ms", machine.name));
-        }
-        let drift = *dice.pick(&[-20_000, -500, 500, 20_000]);
-        machine.wall.drift_ppm.store(drift, Ordering::Relaxed);
-        Some(format!("{} by {drift} ppm", machine.name))
+        machine.wall.drift_ppm.store(event.by, Ordering::Relaxed);
+        format!("{} by {} ppm", machine.name, event.by)
     }
 
     pub(crate) fn undo(&mut self, undo: Undo, all: bool, scene: &mut Scene<'_>, wanted: &mut Vec<Wanted>) {
@@ -431,12 +474,20 @@ impl Chaos {
                 trace::say(&format!("{}'s disk is healthy", scene.machines[at].name));
                 scene.machines[at].mend_disk();
             }
-            Undo::Flap { left: 0, a, b, .. } => set_both(wires, a, b, LinkState::default()),
             Undo::Flap { .. } if all => {}
-            Undo::Flap { a, b, left, cut } => {
+            Undo::Flap { ends, left, cut } => {
+                let [a, b] = [ends.0, ends.1].map(|at| scene.machines[at].outside.ip);
+                let cut = cut && left > 0;
                 set_both(wires, a, b, LinkState { cut, ..LinkState::default() });
-                let at = scene.now + self.flap_pause();
-                self.later(at, Undo::Flap { a, b, left: left - 1, cut: !cut });
+                if left == 0 {
+                    return;
+                }
+                let pause = self.flap_pause();
+                self.later(scene.now + pause, Undo::Flap { ends, left: left - 1, cut: !cut });
+                if cut {
+                    let (at, fault, (node, other)) = (scene.now, Fault::Partition, ends);
+                    self.tell(Event { at, fault, node, other, by: 0, lasts: pause });
+                }
             }
             Undo::Disarm => points::arm(None),
             Undo::Clock(at) => {

@@ -5,7 +5,6 @@ pub mod actors;
 pub mod chaos;
 pub mod dice;
 pub mod entropy;
-pub mod faults;
 pub mod inject;
 pub mod invariants;
 pub mod ledger;

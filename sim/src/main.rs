@@ -6,11 +6,9 @@ mod sums;
 
 use clap::Parser;
 use run::Batch;
-use sim::{
-    faults::Fault,
-    scenario::{Load, MIXED, Plan, SCENARIOS, Scenario, find, of_seed},
-};
-use std::{process::ExitCode, time::Duration};
+use screenplay::{Fault, Load, Script};
+use sim::scenario::{MIXED, Plan, SCENARIOS, Scenario, find, of_seed};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Runs whole nodes in a simulated world, driven by one seed, and judges what they do.
 #[derive(Debug, Parser)]
@@ -31,6 +29,16 @@ struct Args {
     /// The kind of world; `list` shows all, `mix` gives each seed one of them.
     #[arg(long, default_value = SCENARIOS[0].name)]
     scenario: String,
+    /// A world that a script describes, with nothing left to chance but what the script leaves open.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["scenario", "steps", "shards", "targets", "writers", "readers", "without", "skip", "shrink"]
+    )]
+    script: Option<PathBuf>,
+    /// Print what went wrong in this world as a script, as far as one can say it, and nothing else.
+    #[arg(long, requires = "seed", conflicts_with_all = ["trace", "shrink"])]
+    print_script: bool,
     /// Kinds of faults to leave out, comma-separated.
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     without: Vec<Fault>,
@@ -84,7 +92,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 
 fn fault(name: &str) -> Result<Fault, String> {
     let names = || Fault::ALL.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(", ");
-    Fault::ALL.iter().find(|fault| fault.name() == name).copied().ok_or_else(|| format!("one of {}", names()))
+    Fault::find(name).ok_or_else(|| format!("one of {}", names()))
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -119,8 +127,26 @@ impl Args {
     }
 }
 
+/// The world that a script describes.
+fn script(args: &Args, file: &std::path::Path) -> Result<Plan, String> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+    let script = text.parse::<Script>().map_err(|error| format!("{shown}:{error}"))?;
+    let plan = Plan::scripted(script, shown.to_string(), args.seed.unwrap_or(0));
+    Ok(Plan { planted: args.planted.clone(), print: args.trace, ..plan })
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(file) = &args.script {
+        return match script(&args, file) {
+            Ok(plan) => run(&args, &plan, false),
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let mixed = args.scenario == MIXED;
     let scenario = match (mixed, args.seed) {
         (true, Some(seed)) => Some(of_seed(seed)),
@@ -138,9 +164,15 @@ fn main() -> ExitCode {
         println!("{MIXED:<10} all of them but calm, each seed its own; more than half are chaos");
         return if known { ExitCode::SUCCESS } else { ExitCode::from(2) };
     };
+    run(&args, &args.plan(scenario, args.seed.unwrap_or(0)), mixed)
+}
+
+/// Runs one world or many.
+fn run(args: &Args, plan: &Plan, mixed: bool) -> ExitCode {
     match (args.seed, args.seeds) {
-        (Some(seed), _) if args.shrink => shrink::run(&args.plan(scenario, seed)),
-        (Some(seed), _) => run::one(&args.plan(scenario, seed), args.json),
+        (Some(_), _) if args.shrink => shrink::run(plan),
+        (Some(_), _) if args.print_script => run::script_of(plan),
+        (Some(_), _) => run::one(plan, args.json),
         (None, seeds) => {
             let (from, to) = seeds.unwrap_or((0, 10));
             let batch = Batch {
@@ -153,7 +185,7 @@ fn main() -> ExitCode {
                 require_coverage: args.require_coverage,
                 mixed,
             };
-            run::many(&args.plan(scenario, 0), &batch)
+            run::many(plan, &batch)
         }
     }
 }

@@ -5,21 +5,21 @@ use crate::{
     trace,
 };
 use model::points::VoteGiven;
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 /// A plug to be pulled.
 #[derive(Clone, Debug)]
 pub struct Armed {
-    /// The machine, by its place.
-    pub machine: usize,
+    /// The machines, by their places, of which the first that passes there dies; and what is taken away from it.
+    pub machines: Vec<(usize, Outside)>,
     /// At which point.
     pub point: &'static str,
     /// How often the point is passed before.
     pub passes: u64,
+    /// How long after that it dies: at some await.
+    pub delay: Duration,
     /// How it dies.
     pub death: Death,
-    /// What is taken away.
-    pub outside: Outside,
     /// Randomness of what is lost.
     pub seed: u64,
 }
@@ -32,6 +32,8 @@ struct Points {
     armed: Option<Armed>,
     fired: bool,
     votes: Vec<(usize, VoteGiven)>,
+    /// The armed point was passed, and then is when the machine dies.
+    late: Option<Duration>,
 }
 
 thread_local!(static POINTS: RefCell<Points> = RefCell::default());
@@ -58,24 +60,37 @@ pub fn votes() -> Vec<(usize, VoteGiven)> {
 fn reached(name: &'static str) {
     let fire = POINTS.with_borrow_mut(|points| {
         *points.reached.entry(name).or_default() += 1;
+        let running = points.running;
+        let is_running = |(machine, _): &(usize, Outside)| Some(*machine) == running;
         let armed = points
             .armed
             .as_mut()
-            .filter(|armed| Some(armed.machine) == points.running && armed.point == name)?;
-        if points.fired {
+            .filter(|armed| armed.point == name && armed.machines.iter().any(is_running))?;
+        if points.fired || points.late.is_some() {
             return None;
         }
         if armed.passes > 0 {
             armed.passes -= 1;
             return None;
         }
-        points.fired = true;
         *points.died_at.entry(name).or_default() += 1;
+        armed.machines.retain(is_running);
+        if !armed.delay.is_zero() {
+            points.late = Some(trace::now() + armed.delay);
+            return None;
+        }
+        points.fired = true;
         Some(armed.clone())
     });
     if let Some(armed) = fire {
         trace::say(&format!("the plug is pulled at {name} ({:?})", armed.death));
-        armed.outside.take_away(armed.death, armed.seed);
+        armed.take_away();
+    }
+}
+
+impl Armed {
+    fn take_away(&self) {
+        self.machines.iter().for_each(|(_, outside)| outside.take_away(self.death, self.seed));
     }
 }
 
@@ -86,17 +101,24 @@ pub fn running(machine: Option<usize>) {
 
 /// Arms a plug; `None` takes it back.
 pub fn arm(armed: Option<Armed>) {
-    POINTS.with_borrow_mut(|points| (points.armed, points.fired) = (armed, false));
+    POINTS.with_borrow_mut(|points| (points.armed, points.fired, points.late) = (armed, false, None));
 }
 
-/// The machine whose plug was pulled, once.
+/// The machine whose plug was pulled, once, and how it died.
 #[must_use]
-pub fn fired() -> Option<usize> {
-    POINTS.with_borrow_mut(|points| {
-        let machine = points.armed.as_ref().filter(|_| points.fired)?.machine;
-        (points.armed, points.fired) = (None, false);
-        Some(machine)
-    })
+pub fn fired() -> Option<(usize, Death)> {
+    let (dead, now) = POINTS.with_borrow_mut(|points| {
+        let due = points.late.is_some_and(|at| at <= trace::now());
+        let armed = points.armed.take_if(|_| points.fired || due)?;
+        let now = !points.fired;
+        (points.fired, points.late) = (false, None);
+        Some((armed, now))
+    })?;
+    if now {
+        trace::say(&format!("the plug is pulled {:?} after {} ({:?})", dead.delay, dead.point, dead.death));
+        dead.take_away();
+    }
+    dead.machines.first().map(|(machine, _)| (*machine, dead.death))
 }
 
 /// How often each point was reached, and how often a plug was pulled at it.

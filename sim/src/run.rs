@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the budget of a batch is real time")]
 
 use crate::sums::{Sums, as_json};
+use screenplay::Fault;
 use sim::{
     scenario::{Plan, SCENARIOS, Scenario, of_seed},
     world,
@@ -59,6 +60,7 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
         Ok(report) => (report, None),
         Err(broken) => (broken.1, Some(broken.0)),
     };
+    report.story.iter().for_each(|line| println!("{line}"));
     let json = as_json(&report, plan.scenario);
     if as_json_only {
         println!("REPORT {json}");
@@ -88,6 +90,25 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
     );
     println!("  {}", plan.line());
     ExitCode::FAILURE
+}
+
+/// Runs one world here and prints what went wrong in it as a script; whether it held is in a comment.
+pub(crate) fn script_of(plan: &Plan) -> ExitCode {
+    let (report, verdict) = match world::run(plan) {
+        Ok(report) => (report, "everything held".to_owned()),
+        Err(broken) => (broken.1, format!("BROKEN {}", broken.0)),
+    };
+    println!("# {}\n# simulated: {verdict}", plan.line());
+    let unsaid: Vec<_> = Fault::ALL
+        .iter()
+        .filter(|fault| fault.form().is_none() && report.faults.contains_key(fault.name()))
+        .map(|fault| fault.name())
+        .collect();
+    if !unsaid.is_empty() {
+        println!("# of {} only what came of them is here", unsaid.join(" and "));
+    }
+    print!("{}", report.script);
+    ExitCode::SUCCESS
 }
 
 /// Runs a world in a process of its own: whether it held, and what it said.

@@ -1,6 +1,7 @@
 //! What a world is made of, and what may happen in it.
 
-use crate::{dice::Dice, faults::Fault};
+use crate::dice::Dice;
+use screenplay::{Event, Fault, Load, Script};
 use std::time::Duration;
 
 /// A named kind of world.
@@ -109,7 +110,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "wipe",
         about: "a machine comes back empty while others are disturbed before",
-        faults: &[Wipe, Kill, Latency, Restart],
+        faults: &[Wipe, Kill, Point, Latency, SlowSync, Restart],
         chance: 80,
         ..SMALL
     },
@@ -130,7 +131,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "overload",
         about: "many more writers and readers than the cluster can serve, on slow disks",
-        faults: &[Overload, SlowSync, Kill, Restart],
+        faults: &[Overload, SlowSync, Kill, Point, Power, Restart],
         chance: 80,
         ..SMALL
     },
@@ -190,31 +191,8 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.name == name)
 }
 
-/// A fault at a time of one's choice, counted from the beginning of chaos.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scripted {
-    /// When.
-    pub at: Duration,
-    /// What.
-    pub fault: Fault,
-    /// To which machine, by its place.
-    pub machine: usize,
-    /// For how long.
-    pub lasts: Duration,
-}
-
-/// How much goes on beside the faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Data shards.
-    pub shards: u32,
-    /// Scripted targets.
-    pub targets: usize,
-    /// Remote writers.
-    pub writers: usize,
-    /// Readers.
-    pub readers: usize,
-}
+/// A world that does what a script says, and nothing by chance.
+static SCRIPTED: Scenario = Scenario { name: "script", about: "what a script says", chance: 0, ..SMALL };
 
 impl Scenario {
     /// Its load.
@@ -240,8 +218,10 @@ pub struct Plan {
     pub without: Vec<Fault>,
     /// Single faults that do not happen, by their number: for shrinking.
     pub skip: Vec<u64>,
-    /// Faults at given times, beside those of chance.
-    pub script: Vec<Scripted>,
+    /// Faults at given times, counted from the beginning of chaos, beside those of chance.
+    pub script: Vec<Event>,
+    /// Where all of this world but the seed was read; empty if nowhere.
+    pub script_file: String,
     /// The planted bug that is awake; empty for none. Only a tree of `scripts/mutants` has any.
     pub planted: String,
     /// Print the whole trace.
@@ -260,9 +240,17 @@ impl Plan {
             without: Vec::new(),
             skip: Vec::new(),
             script: Vec::new(),
+            script_file: String::new(),
             planted: String::new(),
             print: false,
         }
+    }
+
+    /// A seed of what a script says, which was read from `file`.
+    #[must_use]
+    pub fn scripted(script: Script, file: String, seed: u64) -> Plan {
+        let Script { load, lasts: chaos, events: script } = script;
+        Plan { load, chaos, script, script_file: file, ..Plan::new(&SCRIPTED, seed) }
     }
 
     /// The faults that this seed enables. Those that are left out are among them, so that what is left stays as it was.
@@ -280,8 +268,17 @@ impl Plan {
     /// The arguments that make this world.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec!["--scenario".to_owned(), self.scenario.name.to_owned()];
+        let mut arguments = Vec::new();
         let mut say = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
+        if !self.script_file.is_empty() {
+            say("--script", self.script_file.clone());
+            say("--seed", self.seed.to_string());
+            if !self.planted.is_empty() {
+                say("--planted", self.planted.clone());
+            }
+            return arguments;
+        }
+        say("--scenario", self.scenario.name.to_owned());
         say("--seed", self.seed.to_string());
         say("--steps", self.chaos.as_millis().to_string());
         let usual = self.scenario.load();
@@ -316,7 +313,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::{MIX, SCENARIOS, find, of_seed};
-    use crate::faults::Fault;
+    use screenplay::Fault;
     use std::collections::BTreeSet;
 
     #[test]

@@ -1,11 +1,9 @@
 //! Looks for a smaller world that breaks the same promise: fewer kinds of faults, less time, fewer faults, less load.
 
 use crate::run::apart;
-use sim::{
-    faults::Fault,
-    scenario::{Load, Plan},
-};
-use std::{process::ExitCode, time::Duration};
+use screenplay::{Fault, Load};
+use sim::scenario::Plan;
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 /// Runs that one search may take.
 const RUNS_MAX: usize = 400;
@@ -16,8 +14,8 @@ fn broken(text: &str) -> Option<String> {
     Some(line.split(':').next().unwrap_or_default().to_owned())
 }
 
-/// The numbers of the faults that happened, as the trace tells them.
-fn numbers(trace: &str) -> Vec<u64> {
+/// The numbers of the faults that happened, as the trace tells them; the story at its end tells the last ones again.
+fn numbers(trace: &str) -> BTreeSet<u64> {
     let told = trace.lines().filter_map(|line| line.split_once(" FAULT ")?.1.split(' ').next()?.parse().ok());
     told.collect()
 }
@@ -135,12 +133,13 @@ pub(crate) fn run(plan: &Plan) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::{broken, numbers, reduce};
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_broken_promise_and_the_faults_are_read_from_what_a_world_says() {
         let text = "      1.000 world    FAULT 3 kill: n1\n      2.000 world    FAULT 12 rot: n2\nBROKEN O1: lost: 1";
         assert_eq!(broken(text).as_deref(), Some("O1"));
-        assert_eq!(numbers(text), [3, 12]);
+        assert_eq!(numbers(text), BTreeSet::from([3, 12]));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What many worlds were like together, and whether enough happened in them to count.
 
+use screenplay::Fault;
 use serde_json::{Value, json};
-use sim::{faults::Fault, point_names::POINTS, scenario::Scenario, sometimes::SOMETIMES, world::Report};
+use sim::{point_names::POINTS, scenario::Scenario, sometimes::SOMETIMES, world::Report};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -129,7 +130,7 @@ mod tests {
         let mut sums = Sums::default();
         let points: serde_json::Map<_, _> =
             POINTS.iter().skip(1).map(|point| ((*point).to_owned(), json!(1))).collect();
-        sums.add(&json!({ "faults": { "wipe": 2, "kill": 1, "latency": 1 }, "points": points }));
+        sums.add(&json!({ "faults": { "wipe": 2, "kill": 1, "latency": 1, "point": 1, "slow-sync": 1 }, "points": points }));
         let lacks = [format!("point {}", POINTS[0]), "fault restart".to_owned()];
         let mut missing = sums.missing(&[scenario], false);
         missing.sort_by_key(|name| std::cmp::Reverse(name.clone()));

@@ -13,7 +13,6 @@ use crate::{
     chaos::Chaos,
     dice::Dice,
     entropy,
-    faults::Fault,
     inject::Scene,
     invariants::{config, liveness, replicas::Replicas, slots},
     ledger::{Ledger, Work},
@@ -28,6 +27,7 @@ use judge::Oaths;
 use model::NodeId;
 use node::Tuning;
 use operator::Stranger;
+use screenplay::{Event, Fault, Script};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -78,6 +78,10 @@ pub struct Report {
     pub terms: u64,
     /// Hashes compared between nodes.
     pub hashes: u64,
+    /// What went wrong when, as far as a script can say it.
+    pub script: Script,
+    /// The last lines of everybody, if a promise was broken.
+    pub story: Vec<String>,
     /// Lines and digest of the trace.
     pub trace: (u64, u64),
 }
@@ -110,6 +114,8 @@ struct World {
     chaos: Option<Chaos>,
     dice: Dice,
     faults: BTreeMap<&'static str, u64>,
+    /// What went wrong, as far as a script can say it.
+    told: Vec<Event>,
 }
 
 fn ip(index: usize) -> IpAddr {
@@ -196,15 +202,13 @@ pub fn run(plan: &Plan) -> Result<Report, Box<(Violation, Report)>> {
         tracing::subscriber::with_default(subscriber, || {
             let mut world = World::new(plan).expect("a world in memory can be made");
             let result = world.live();
-            let report = world.report();
+            let mut report = world.report();
             world.end();
             match result {
                 Ok(()) => Ok(report),
                 Err(violation) => {
                     trace::say(&format!("VIOLATION {violation}"));
-                    for line in trace::story() {
-                        println!("{line}");
-                    }
+                    report.story = trace::story();
                     Err(Box::new((violation, report)))
                 }
             }
@@ -251,6 +255,7 @@ impl World {
             chaos: None,
             dice,
             faults: BTreeMap::new(),
+            told: Vec::new(),
         })
     }
 
@@ -281,7 +286,7 @@ impl World {
         if let Some(mut chaos) = self.chaos.take() {
             let whole = |_: &[Machine]| false;
             let wanted = chaos.end_all(&mut Scene::new(self.now, &mut self.machines, &self.wires, &whole));
-            self.faults = chaos.injected;
+            (self.faults, self.told) = (chaos.injected, chaos.told);
             wanted.into_iter().for_each(|wanted| self.grant(wanted));
         }
         self.heal()?;
@@ -381,11 +386,14 @@ impl World {
             points::running(Some(index));
             let ended = self.machines[index].step(now);
             points::running(None);
-            if let Some(dead) = points::fired() {
+            if let Some((dead, death)) = points::fired() {
                 self.machines[dead].bury();
                 self.gone(dead);
                 let pause = self.dice.millis(100, 4000);
                 self.starting.insert(dead, now + pause);
+                if let Some(chaos) = &mut self.chaos {
+                    chaos.tell_death(now, dead, death, pause);
+                }
             } else if let Some(ended) = ended {
                 self.ended(index, &ended);
             }
@@ -482,6 +490,7 @@ impl World {
             .until(HEALING, "the world does not heal", |world| liveness::not_whole(&world.machines, shards));
         let terms = |world: &World| -> u64 { world.replicas.terms().values().sum() };
         result?;
+        self.until(HEALING, "gossip does not heal", |world| liveness::not_heard(&world.machines))?;
         let before = terms(self);
         self.advance(AFTERWARDS)?;
         if terms(self) > before {
@@ -626,9 +635,9 @@ impl World {
             sometimes::happened("a name was lost with the power", names);
         }
         let (points, deaths) = points::counts();
-        let faults = match &self.chaos {
-            Some(chaos) => chaos.injected.clone(),
-            None => self.faults.clone(),
+        let (faults, told) = match &self.chaos {
+            Some(chaos) => (chaos.injected.clone(), chaos.told.clone()),
+            None => (self.faults.clone(), self.told.clone()),
         };
         Report {
             simulated: self.now,
@@ -638,6 +647,8 @@ impl World {
             points,
             deaths,
             sometimes: sometimes::counts(),
+            script: Script { load: self.plan.load, lasts: self.plan.chaos, events: told },
+            story: Vec::new(),
             terms: self.replicas.terms().values().sum(),
             hashes: self.replicas.compared,
             trace: trace::digest(),

@@ -1,28 +1,25 @@
 //! Three whole nodes on fakes for everything outside: files, stores, sockets, threads, time and randomness.
 
+use screenplay::{Load, Script};
 use sim::{
-    faults::Fault,
     point_names::POINTS,
-    scenario::{Load, Plan, Scripted, find},
+    scenario::{Plan, find},
     world::{self, Report},
 };
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-fn plan(seed: u64, seconds: u64, script: Vec<Scripted>) -> Plan {
+fn plan(seed: u64, seconds: u64, script: &str) -> Plan {
     let calm = Plan::new(find("calm").expect("there is a calm world"), seed);
     let load = Load { shards: 1, ..calm.load };
+    let script = script.parse::<Script>().expect("a right script").events;
     Plan { load, chaos: Duration::from_secs(seconds), script, ..calm }
 }
 
 fn lives(plan: &Plan) -> Report {
     match world::run(plan) {
         Ok(report) => report,
-        Err(broken) => panic!("{}; {}", broken.0, plan.line()),
+        Err(broken) => panic!("{}\n{}; {}", broken.1.story.join("\n"), broken.0, plan.line()),
     }
-}
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 /// Forms, is written to and read, scrapes targets; a node loses power with what it had not synced, the others go on,
@@ -30,8 +27,7 @@ const fn seconds(seconds: u64) -> Duration {
 /// world judges all of it, slot by slot.
 #[test]
 fn a_node_that_loses_power_comes_back_and_nothing_is_lost() {
-    let power = Scripted { at: seconds(5), fault: Fault::Power, machine: 1, lasts: seconds(6) };
-    let report = lives(&plan(3, 20, vec![power]));
+    let report = lives(&plan(3, 20, "at 5s power node-2 for 6s"));
     assert_eq!(report.faults.get("power"), Some(&1));
     assert!(report.work.acknowledged > 100, "{report:?}");
     assert!(report.work.answers > 5, "{report:?}");
@@ -43,19 +39,25 @@ fn a_node_that_loses_power_comes_back_and_nothing_is_lost() {
 /// have forgotten its vote. Its leader knows better; the node fences itself, and an operator replaces it.
 #[test]
 fn a_node_with_an_old_disk_fences_itself_and_is_replaced() {
-    let image = Scripted { at: seconds(5), fault: Fault::OldImage, machine: 1, lasts: Duration::ZERO };
-    let report = lives(&plan(3, 25, vec![image]));
+    let report = lives(&plan(3, 25, "at 5s old-image node-2 for 5s"));
     assert!(report.sometimes.contains_key("a node whose log went backwards fenced itself"), "{report:?}");
+    assert!(report.sometimes.contains_key("a node was replaced"), "{report:?}");
+}
+
+/// Found by chance (wipe, seed 23): a node that was stopped in order while the cluster had not taken it yet left
+/// something that only members have, and did not start again.
+#[test]
+fn a_newcomer_that_is_stopped_before_the_cluster_has_taken_it_starts_again() {
+    let report = lives(&plan(3, 30, "at 5s wipe node-2\nat 10s restart node-2"));
+    assert_eq!(report.faults.get("restart"), Some(&1), "it ran: {report:?}");
     assert!(report.sometimes.contains_key("a node was replaced"), "{report:?}");
 }
 
 /// Nodes of another cluster, and a second node under a name that is taken, are turned away and change nothing.
 #[test]
 fn strangers_are_turned_away() {
-    let stranger =
-        |at| Scripted { at: seconds(at), fault: Fault::Stranger, machine: 2, lasts: Duration::ZERO };
-    let report =
-        lives(&plan(4, 40, vec![stranger(2), stranger(10), stranger(18), stranger(26), stranger(34)]));
+    let visits = [2, 10, 18, 26, 34].map(|at| format!("at {at}s stranger node-3 for 4s")).join("\n");
+    let report = lives(&plan(4, 40, &visits));
     assert!(report.sometimes.contains_key("a stranger was turned away"), "{report:?}");
     assert!(!report.sometimes.contains_key("a node was replaced"), "{report:?}");
 }

@@ -5,7 +5,6 @@ use super::{INTERVAL_MS, LOG_BYTES, World, target_address, web};
 use crate::{
     actors::analyst,
     entropy::EPOCH_MS,
-    faults::Fault,
     invariants::{
         bounds, liveness,
         logs::{DiskLog, Logs},
@@ -21,6 +20,7 @@ use crate::{
 };
 use model::ShardId;
 use node::{Bound, GroupRole};
+use screenplay::Fault;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,

@@ -31,7 +31,7 @@ const FORMING_ALONE: Duration = Duration::from_millis(700);
 /// Writers that come with an overload, and half as many readers; the number of the first, the bytes of each batch.
 const CROWD: usize = 16;
 const CROWD_FIRST: usize = 100;
-const BALLAST: usize = 100 << 10;
+const BALLAST: usize = 60 << 10;
 
 /// A node that does not belong here.
 #[derive(Debug)]
