@@ -84,6 +84,9 @@ const CHANGE_POINTS: [&str; 6] = [
     "members.swap.done",
 ];
 
+/// While a segment of the log begins.
+const SEGMENT_POINTS: [&str; 2] = ["log.segment.created", "log.segment.written"];
+
 /// One of the named points: each part of the code has the same chance, however many points it has.
 fn pick_point(dice: &Dice) -> &'static str {
     let part = |point: &'static str| point.split('.').next().unwrap_or_default();
@@ -121,7 +124,8 @@ pub(crate) fn decide(fault: Fault, dice: &Dice, scene: &Scene<'_>) -> Option<Eve
         Fault::OldImage => (0, dice.millis(300, 10_000)),
         // Shorter than the silence after which a name may be taken over.
         Fault::Stranger => (0, dice.millis(1500, 6000)),
-        Fault::Overload => (0, dice.millis(2000, 6000)),
+        // In half of the cases longer than a node waits for room before it refuses a write.
+        Fault::Overload => (0, dice.millis(2000, 12_000)),
         Fault::Restart | Fault::Wipe | Fault::Reset | Fault::Configure | Fault::Point | Fault::Flap => {
             (0, Duration::ZERO)
         }
@@ -213,6 +217,14 @@ impl Chaos {
                     self.later(end, Undo::Mend(at));
                 }
                 self.later(end, Undo::Load);
+                if dice.chance(40) {
+                    // Segments of the log begin only now, and their names are not durable at once.
+                    let machines = vec![(at, scene.machines[at].outside.clone())];
+                    let (point, delay, seed) = (*dice.pick(&SEGMENT_POINTS), Duration::ZERO, dice.next());
+                    let death = Death::PowerLoss;
+                    points::arm(Some(Armed { machines, point, passes: 0, delay, death, seed }));
+                    self.later(end, Undo::Disarm);
+                }
                 Some(format!("until {end:?}"))
             }
             Fault::Configure if scene.machines[at].is_running() => {
