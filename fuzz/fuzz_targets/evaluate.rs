@@ -177,9 +177,10 @@ fuzz_target!(|data: (u8, &str)| {
     });
     let Ok(expr) = engine.parse(text) else { return };
     let first = answer(&engine, text, grid);
-    // A text near the limits may print longer than it was; and Prometheus prints the duration `-0s` without its sign.
+    // A text near the limits may print longer than it was; and Prometheus prints the duration `-0s` without its sign, and
+    // some durations with milliseconds one shorter (33335.882 s in nanoseconds lie just below, and are cut).
     let printed = pretty(&expr);
-    if text.len() < 1000 && !printed.contains("0s") {
+    if text.len() < 1000 && !printed.contains("0s") && !printed.contains("ms") {
         let again = answer(&engine, &printed, grid);
         assert_eq!(shown(&first), shown(&again), "{text:?} and what it prints as");
     }

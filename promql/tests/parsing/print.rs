@@ -13,6 +13,13 @@ fn check(text: &str, expected: &str) {
     assert_eq!(printed(expected), expected);
 }
 
+/// Found by fuzzing; Prometheus makes nanoseconds of the seconds and cuts, so what it prints may be a millisecond less.
+#[test]
+fn a_duration_for_a_number_is_printed_as_prometheus_cuts_it() {
+    check("33335882ms", "9h15m35s881ms");
+    check("1500ms", "1s500ms");
+}
+
 #[test]
 fn modifiers_have_a_place_of_their_own() {
     check("foo offset 5m @ 10", "foo @ 10.000 offset 5m");

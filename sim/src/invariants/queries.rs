@@ -104,7 +104,8 @@ fn windows(raw: &Raw, at: i64) -> Raw {
 }
 
 /// As Prometheus defines it: the difference, stretched towards the window's ends as far as the samples' distance lets
-/// one believe, and not below zero.
+/// one believe, and not below zero. In seconds, as there: in milliseconds a gap of just 1.1 distances is rounded to the
+/// other side.
 fn increase(window: &Shown, at: i64) -> Option<f64> {
     let ([(first, from), ..], [.., (last, _)]) = (&window[..], &window[..]) else { return None };
     if window.len() < 2 {
@@ -113,14 +114,15 @@ fn increase(window: &Shown, at: i64) -> Option<f64> {
     let steps =
         window.windows(2).map(|pair| if pair[1].1 < pair[0].1 { pair[1].1 } else { pair[1].1 - pair[0].1 });
     let increase: f64 = steps.sum();
-    let sampled = (last - first) as f64;
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let sampled = seconds(last - first);
     let distance = sampled / (window.len() - 1) as f64;
     let limited = |gap: f64| if gap >= 1.1 * distance { distance / 2.0 } else { gap };
-    let mut before = limited((first - (at - WINDOW_MS)) as f64);
+    let mut before = limited(seconds(first - (at - WINDOW_MS)));
     if increase > 0.0 && *from >= 0.0 {
         before = before.min(sampled * from / increase);
     }
-    let after = limited((at - last) as f64);
+    let after = limited(seconds(at - last));
     Some(increase * (sampled + before + after) / sampled)
 }
 
@@ -166,6 +168,13 @@ mod tests {
         // From 2 s to 18 s it grows by 80; both ends are 2 s away, which is one distance.
         assert_eq!(Question::Increase.naive(&raw(), 20_000), Vector::from([("a".to_owned(), 100.0)]));
         assert_eq!(Question::Rate.naive(&raw(), 20_000), Vector::from([("a".to_owned(), 5.0)]));
+    }
+
+    #[test]
+    fn a_gap_of_just_more_than_a_distance_is_decided_in_seconds() {
+        // Before the first sample lie 1.1 s, which is 1.1 distances: half a distance counts.
+        let series: Shown = (0..19).map(|i| (1100 + 1000 * i, 10.0 + i as f64)).collect();
+        assert_eq!(increase(&series, 20_000), Some(18.0 + 0.5 + 0.9));
     }
 
     #[test]
