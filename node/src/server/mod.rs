@@ -289,6 +289,11 @@ impl Node {
         spawner.spawn(name, spawner.vital(name, Box::pin(task)));
     }
 
+    /// Whether this node hosts nothing any more, because it is stopping.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.draining.is_draining() && self.raft.shards().is_empty()
+    }
+
     /// Finishes duties, hands leaderships over, checkpoints and closes.
     async fn stop(self: &Arc<Node>) {
         model::point!("stop.begin");

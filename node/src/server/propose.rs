@@ -68,6 +68,10 @@ impl Node {
         let deadline = clock.monotonic() + patience;
         loop {
             let left = deadline.saturating_sub(clock.monotonic());
+            if self.has_ended() {
+                // Whoever waits here would wait in vain, and another node can serve him.
+                return Err(NotAcknowledged { shard, reason: "this node is stopping".to_owned() });
+            }
             let leader = self.raft.status(shard).and_then(|status| status.leader);
             let outcome = match leader {
                 None => Err(ProposeError::Refused { reason: "no leader is known".to_owned(), leader: None }),

@@ -35,6 +35,9 @@ impl NodeViews {
                 "this node is starting, or is not yet a member of its cluster".to_owned(),
             ));
         }
+        if node.has_ended() {
+            return Err(ViewError::Unavailable("this node is stopping".to_owned()));
+        }
         let shards: Vec<ShardId> = node.data_shards().iter().map(|shard| shard.shard()).collect();
         let mut warnings = Vec::new();
         match consistency {
