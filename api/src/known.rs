@@ -20,9 +20,16 @@ const REGEXES_MAX: usize = 32;
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<String, Arc<Expr>>,
+    young: HashMap<String, Query>,
     young_regexes: usize,
-    old: HashMap<String, Arc<Expr>>,
+    old: HashMap<String, Query>,
+}
+
+/// A parsed query, and how many regular expressions it has.
+#[derive(Clone)]
+struct Query {
+    expr: Arc<Expr>,
+    regexes: usize,
 }
 
 /// See the module.
@@ -50,30 +57,29 @@ impl Known {
 
     pub(crate) fn get(&self, text: &str) -> Option<Arc<Expr>> {
         let mut all = self.generations();
-        if let Some(expr) = all.young.get(text) {
-            return Some(expr.clone());
+        if let Some(query) = all.young.get(text) {
+            return Some(query.expr.clone());
         }
-        let (text, expr) = all.old.remove_entry(text)?;
-        all.put(text, expr.clone());
-        Some(expr)
+        let (text, query) = all.old.remove_entry(text)?;
+        all.put(text, query.clone());
+        Some(query.expr)
     }
 
     pub(crate) fn put(&self, text: &str, expr: &Arc<Expr>) {
-        if regexes(text, expr).is_some() {
-            self.generations().put(text.to_owned(), expr.clone());
+        if let Some(regexes) = regexes(text, expr) {
+            self.generations().put(text.to_owned(), Query { expr: expr.clone(), regexes });
         }
     }
 }
 
 impl Generations {
-    fn put(&mut self, text: String, expr: Arc<Expr>) {
-        let regexes = regexes(&text, &expr).unwrap_or(0);
-        if self.young.len() >= QUERIES_MAX || self.young_regexes + regexes > REGEXES_MAX {
+    fn put(&mut self, text: String, query: Query) {
+        if self.young.len() >= QUERIES_MAX || self.young_regexes + query.regexes > REGEXES_MAX {
             self.old = mem::take(&mut self.young);
             self.young_regexes = 0;
         }
-        self.young_regexes += regexes;
-        self.young.insert(text, expr);
+        self.young_regexes += query.regexes;
+        self.young.insert(text, query);
     }
 }
 

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! [`crate::reach`] has the argument. Only as many are asked as make a majority with the asker, those first that lead
-//! most; the others when an answer is late, or when what was heard before was not applied in time. No leader is needed and no term is compared: what a leader has applied
-//! would not do, because a follower may have applied more and shown it, when the leader's own disk is slow or full.
+//! most; the others when an answer is late, or when what was heard before was not applied in time. No leader is needed
+//! and no term is compared: what a leader has applied would not do, because a follower may have applied more and shown
+//! it, when the leader's own disk is slow or full.
 //!
 //! Nothing here trusts a clock for what is true, only for whom to ask; and openraft is not asked: an answer is read from
 //! what its log and its state machine were given.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Scrapes go by [duty time](super::duty_clock), so a clock that is off is a precaution; a full disk acknowledges nothing.
-//! Both end by themselves.
+//! Both end by themselves, and count for nothing while a shard has had no leader for long.
 //! After a failed sync nobody knows what is on the disk but who reads it again: a restart.
 
 use super::Node;
@@ -46,7 +46,6 @@ pub(super) async fn run(node: Arc<Node>) {
         };
         node.health.set_trouble(no_room.clone());
         let unfit = no_room.or_else(|| clock.trouble());
-        let unfit = unfit.filter(|_| node.health.leaderless_for() < LEADERLESS_MAX);
         if unfit != unfit_before {
             match &unfit {
                 Some(reason) => tracing::error!(reason, "this node is not fit to lead: handing over"),
@@ -54,9 +53,10 @@ pub(super) async fn run(node: Arc<Node>) {
             }
             unfit_before.clone_from(&unfit);
         }
-        node.raft.abstain(unfit.is_some()).await;
+        let abstains = unfit.is_some() && node.health.leaderless_for() < LEADERLESS_MAX;
+        node.raft.abstain(abstains).await;
         let now = node.ports.clock.monotonic();
-        if unfit.is_some() && now >= hand_over_next && led(&node).next().is_some() {
+        if abstains && now >= hand_over_next && led(&node).next().is_some() {
             hand_over_next = now + HAND_OVER_INTERVAL;
             node.raft.hand_over(&off_nodes(&node), HAND_OVER_PATIENCE).await;
         }

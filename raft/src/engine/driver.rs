@@ -11,8 +11,8 @@
 //! campaigns when it heard nothing for its lease. Who goes first differs by group, so that two survivors share what
 //! the third one led.
 //!
-//! Invariants: a group that is led here never campaigns; a node that abstains never does; between two campaigns of a group lies at least
-//! [`Timing::retry`]; every step ends with one `WakeAt` that is not later than the next thing due.
+//! Invariants: a group that is led here never campaigns; a node that abstains never does; between two campaigns of a
+//! group lies at least [`Timing::retry`]; every step ends with one `WakeAt` that is not later than the next thing due.
 
 use model::ShardId;
 use std::{collections::BTreeMap, time::Duration};
