@@ -60,6 +60,8 @@ pub struct Ledger {
     pub work: Work,
     /// Violations that actors found.
     pub violations: Vec<Violation>,
+    /// Bytes of all bodies that were written or told to a scraper, uncompressed, each counted once.
+    pub offered_bytes: u64,
     /// Configuration versions that were accepted, with their text.
     pub accepted: BTreeSet<String>,
 }

@@ -78,6 +78,8 @@ pub struct Report {
     pub terms: u64,
     /// Hashes compared between nodes.
     pub hashes: u64,
+    /// Bytes of all bodies that were written or scraped, uncompressed.
+    pub offered_bytes: u64,
     /// What went wrong when, as far as a script can say it.
     pub script: Script,
     /// The last lines of everybody, if a promise was broken.
@@ -554,6 +556,7 @@ impl World {
         }
         self.judge_staleness(&net)?;
         self.judge_queries(&net)?;
+        self.judge_disks()?;
         self.look()
     }
 
@@ -639,10 +642,14 @@ impl World {
             Some(chaos) => (chaos.injected.clone(), chaos.told.clone()),
             None => (self.faults.clone(), self.told.clone()),
         };
+        let (work, offered_bytes) = {
+            let ledger = self.ledger();
+            (ledger.work, ledger.offered_bytes)
+        };
         Report {
             simulated: self.now,
             faults,
-            work: self.ledger().work,
+            work,
             net: self.wires.stats(),
             points,
             deaths,
@@ -651,6 +658,7 @@ impl World {
             story: Vec::new(),
             terms: self.replicas.terms().values().sum(),
             hashes: self.replicas.compared,
+            offered_bytes,
             trace: trace::digest(),
         }
     }

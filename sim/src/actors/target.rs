@@ -61,7 +61,12 @@ async fn serve(
             } else {
                 String::new()
             };
-            format!("# TYPE sim_serial counter\nsim_serial {serial}\nsim_double {}\n{visitor}", serial * 2)
+            let body = format!(
+                "# TYPE sim_serial counter\nsim_serial {serial}\nsim_double {}\n{visitor}",
+                serial * 2
+            );
+            ledger.offered_bytes += body.len() as u64;
+            body
         };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n",

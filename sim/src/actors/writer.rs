@@ -60,7 +60,8 @@ pub fn series_name(writer: usize, series: usize) -> String {
     format!("w{writer}-{series}")
 }
 
-fn encode(batch: &[(String, i64, f64)], writer: usize, ballast: Option<String>) -> Vec<u8> {
+/// The body that is sent, and its size before it was compressed.
+fn encode(batch: &[(String, i64, f64)], writer: usize, ballast: Option<String>) -> (Vec<u8>, u64) {
     let label = |name: &str, value: String| proto::Label { name: name.to_owned(), value };
     let timeseries = batch.iter().map(|(name, timestamp, value)| proto::TimeSeries {
         labels: vec![
@@ -76,8 +77,9 @@ fn encode(batch: &[(String, i64, f64)], writer: usize, ballast: Option<String>) 
         samples: vec![proto::Sample { value: 1.0, timestamp: batch.first().map_or(0, |(_, at, _)| *at) }],
     });
     let request = proto::WriteRequest { timeseries: timeseries.chain(heavy).collect() };
-    let compressed = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec());
-    compressed.expect("a request is far below snappy's limit")
+    let plain = request.encode_to_vec();
+    let compressed = snap::raw::Encoder::new().compress_vec(&plain);
+    (compressed.expect("a request is far below snappy's limit"), plain.len() as u64)
 }
 
 /// Writes for ever.
@@ -100,7 +102,8 @@ pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task
         }
         let text = format!("{:016x}", dice.next());
         let ballast = (task.ballast > 0).then(|| text.repeat(task.ballast / text.len()));
-        let body = encode(&batch, task.writer, ballast);
+        let (body, plain_bytes) = encode(&batch, task.writer, ballast);
+        ledger().offered_bytes += plain_bytes;
         for _attempt in 0..8 {
             let node = dice.pick(&task.nodes);
             // A node gives up after 5 s: some still hear what it then says, some are gone.

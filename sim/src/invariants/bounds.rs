@@ -1,4 +1,7 @@
 //! O11: what has a bound stays within it, at every moment that is looked at.
+//!
+//! Samples, labels and layouts are kept in less than was needed to tell them, and nothing lies twice on a disk: so what
+//! a store holds is held against the bytes that were offered, and what a whole world takes in memory as well.
 
 use crate::violation::Violation;
 use node::Bound;
@@ -17,6 +20,33 @@ pub fn judge(machine: &str, bounds: &[Bound]) -> Result<(), Violation> {
     }
 }
 
+/// Files beside the log and the stores: checkpoints of the meta group, the node's identity, the list of queries.
+const FILES_MAX: u64 = 64 << 10;
+/// What a world takes before anything was offered: three nodes, the judges, the allocator's slack.
+const MEMORY_BASE: u64 = 256 << 20;
+/// So many bytes may be in memory for each that was offered: three nodes have it in the log's files, in stores and on
+/// the way, disks have what was synced beside what was written, and the trace and the judges have theirs.
+const MEMORY_FACTOR: u64 = 40;
+
+/// What lies on the disk of a node in a healed world: stores and how many it hosts, bytes of their keys and values and
+/// how many were offered to the whole cluster, bytes of files that are neither log nor store.
+#[must_use]
+pub fn disk(stores: (u64, u64), bytes: (u64, u64), files: u64) -> [Bound; 3] {
+    let bound = |name: &str, used, max| Bound { name: name.to_owned(), used, max };
+    [
+        bound("stores on the disk", stores.0, stores.1),
+        bound("bytes in the stores", bytes.0, bytes.1),
+        bound("bytes of other files", files, FILES_MAX),
+    ]
+}
+
+/// The most that a process with a single world in it ever had in memory, in bytes, after so many were offered.
+#[must_use]
+pub fn memory(peak: u64, offered: u64) -> Bound {
+    let max = MEMORY_BASE.saturating_add(MEMORY_FACTOR.saturating_mul(offered));
+    Bound { name: "memory of the whole world".to_owned(), used: peak, max }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +56,20 @@ mod tests {
         let bound = |used| Bound { name: "log bytes".to_owned(), used, max: 10 };
         assert!(judge("n1", &[bound(0), bound(10)]).is_ok());
         assert!(judge("n1", &[bound(0), bound(11)]).is_err());
+    }
+
+    #[test]
+    fn a_store_that_is_left_behind_and_one_that_holds_things_twice_are_seen() {
+        assert!(judge("n1", &disk((6, 6), (1000, 1000), FILES_MAX)).is_ok());
+        assert!(judge("n1", &disk((7, 6), (1000, 1000), 0)).is_err());
+        assert!(judge("n1", &disk((6, 6), (2000, 1000), 0)).is_err());
+        assert!(judge("n1", &disk((6, 6), (0, 0), FILES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn memory_is_measured_by_what_was_offered() {
+        assert!(judge("world", &[memory(MEMORY_BASE, 0)]).is_ok());
+        assert!(judge("world", &[memory(MEMORY_BASE + 1, 0)]).is_err());
+        assert!(judge("world", &[memory(MEMORY_BASE + MEMORY_FACTOR * 10, 10)]).is_ok());
     }
 }

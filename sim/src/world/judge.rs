@@ -13,7 +13,7 @@ use crate::{
         staleness::{self, Scrapes},
         votes::Votes,
     },
-    machine::{Machine, log_dir},
+    machine::{DATA_DIR, Machine, log_dir},
     net::SimNet,
     points,
     violation::Violation,
@@ -23,6 +23,7 @@ use node::{Bound, GroupRole};
 use screenplay::Fault;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 use storage::log::{LogOptions, testing::durable_contents};
@@ -190,6 +191,19 @@ impl World {
     }
 
     /// O10: every question at every node, and the same bytes from all of them.
+    /// O11: what lies on the disks of a healed world.
+    pub(super) fn judge_disks(&self) -> Result<(), Violation> {
+        let offered = self.ledger().offered_bytes;
+        for machine in &self.machines {
+            let (stores, stored) = machine.outside.kv.used();
+            let fs = &machine.outside.fs;
+            let files = fs.bytes_below(Path::new(DATA_DIR)) - fs.bytes_in(&log_dir());
+            let disk = bounds::disk((stores as u64, self.plan.load.shards.into()), (stored, offered), files);
+            bounds::judge(machine.name, &disk)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn judge_queries(&mut self, net: &SimNet) -> Result<(), Violation> {
         let nodes: Vec<String> = (0..self.machines.len()).map(web).collect();
         for (at, node) in nodes.iter().enumerate() {

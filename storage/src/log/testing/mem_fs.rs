@@ -355,6 +355,14 @@ impl MemFs {
         inside.filter_map(|(_, id)| disk.inodes.get(id)).map(|inode| inode.current.len() as u64).sum()
     }
 
+    /// Bytes of the files in a directory and all below it together.
+    #[must_use]
+    pub fn bytes_below(&self, dir: &Path) -> u64 {
+        let disk = self.disk();
+        let inside = disk.names.iter().filter(|(path, _)| path.starts_with(dir));
+        inside.filter_map(|(_, id)| disk.inodes.get(id)).map(|inode| inode.current.len() as u64).sum()
+    }
+
     /// Syncs of files so far.
     #[must_use]
     pub fn syncs(&self) -> u64 {
