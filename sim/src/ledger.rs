@@ -5,10 +5,7 @@
 //! value, once.
 
 use crate::violation::Violation;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 /// One series, by its timestamps in milliseconds.
 #[derive(Debug, Default)]
@@ -49,9 +46,31 @@ pub struct Work {
     pub scrapes: u64,
 }
 
+/// What somebody offered as configuration.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The text.
+    pub text: String,
+    /// When it was sent.
+    pub asked: Duration,
+    /// The status of its answer, and when that came; without one nobody knows.
+    pub answered: Option<(u16, Duration)>,
+}
+
+/// What may go wrong in this world, as far as it excuses an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Excuses {
+    /// Disks fail.
+    pub disks: bool,
+    /// Clocks are wrong.
+    pub clocks: bool,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// What excuses an answer here.
+    pub excuses: Excuses,
     /// Series of remote writers, by their label `s`.
     pub written: BTreeMap<String, SeriesLedger>,
     /// Targets by instance.
@@ -62,8 +81,8 @@ pub struct Ledger {
     pub violations: Vec<Violation>,
     /// Bytes of all bodies that were written or told to a scraper, uncompressed, each counted once.
     pub offered_bytes: u64,
-    /// Configuration versions that were accepted, with their text.
-    pub accepted: BTreeSet<String>,
+    /// Configurations that were offered, but for broken ones.
+    pub offers: Vec<Offer>,
 }
 
 /// Samples of an answer: timestamps in milliseconds and values.

@@ -9,6 +9,7 @@ pub mod inject;
 pub mod invariants;
 pub mod ledger;
 pub mod machine;
+pub mod memory;
 pub mod net;
 pub mod point_names;
 pub mod points;

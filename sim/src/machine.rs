@@ -14,6 +14,7 @@ use anyhow::Context;
 use model::{Fs, OpenOptions};
 use node::{NodePorts, Probe, ServeOptions, Tuning, outside::Order};
 use std::{
+    cell::Cell,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -115,6 +116,8 @@ pub struct Machine {
     /// Intervals of its node.
     pub tuning: Tuning,
     process: Option<Process>,
+    /// Somebody told the process to stop.
+    stop_ordered: Cell<bool>,
     /// Disks that were replaced by an empty one.
     pub disks_lost: u64,
     starts: u64,
@@ -157,6 +160,7 @@ impl Machine {
             flags,
             tuning: Tuning::default(),
             process: None,
+            stop_ordered: Cell::new(false),
             disks_lost: 0,
             starts: 0,
             seed,
@@ -184,6 +188,7 @@ impl Machine {
     pub fn start(&mut self, now: Duration) -> anyhow::Result<()> {
         self.starts += 1;
         self.frozen_until = None;
+        self.stop_ordered.set(false);
         self.damage = damage_in(&self.outside.fs, &log_dir());
         let options = ServeOptions::from_flags(&self.flags).context("the world's flags")?;
         let runtime =
@@ -264,8 +269,15 @@ impl Machine {
     /// Gives the process an order.
     pub fn order(&self, order: Order) {
         if let Some(process) = &self.process {
+            self.stop_ordered.set(self.stop_ordered.get() || matches!(order, Order::Stop));
             let _dying_anyway = process.orders.try_send(order);
         }
+    }
+
+    /// Whether somebody told the process to stop that runs, or ran last.
+    #[must_use]
+    pub fn is_stop_ordered(&self) -> bool {
+        self.stop_ordered.get()
     }
 
     /// What power losses took from the disks it had.

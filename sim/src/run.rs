@@ -4,7 +4,6 @@
 use crate::sums::{Sums, as_json};
 use screenplay::Fault;
 use sim::{
-    invariants::bounds,
     scenario::{Plan, SCENARIOS, Scenario, of_seed},
     world,
 };
@@ -54,22 +53,11 @@ fn commit() -> String {
     if changed { format!("{commit} with changes") } else { commit }
 }
 
-/// The most that this process ever had in memory, bytes; `None` where the system does not say.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-}
-
 /// Runs one world here.
 pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
     let begun = Instant::now();
     let (report, violation) = match world::run(plan) {
-        Ok(report) => {
-            let memory = peak_memory().map(|peak| bounds::memory(peak, report.offered_bytes));
-            let violation = memory.and_then(|memory| bounds::judge("world", &[memory]).err());
-            (report, violation)
-        }
+        Ok(report) => (report, None),
         Err(broken) => (broken.1, Some(broken.0)),
     };
     report.story.iter().for_each(|line| println!("{line}"));

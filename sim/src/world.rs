@@ -14,9 +14,10 @@ use crate::{
     dice::Dice,
     entropy,
     inject::Scene,
-    invariants::{config, liveness, replicas::Replicas, slots},
-    ledger::{Ledger, Work},
+    invariants::{bounds, config, liveness, replicas::Replicas, slots},
+    ledger::{Excuses, Ledger, Offer, Work},
     machine::{CONFIG_FILE, DATA_DIR, Death, Machine, put_file},
+    memory,
     net::{NetStats, SimNet, Wires},
     points,
     scenario::Plan,
@@ -48,6 +49,10 @@ const FORMING: Duration = Duration::from_secs(30);
 const HEALING: Duration = Duration::from_secs(120);
 /// How long the healed world is watched.
 const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How long a healed world may be seen in the middle of something.
+const STILL: Duration = Duration::from_secs(10);
+/// The number of the first writer that writes to a healed world.
+const LAST_WRITER: usize = 9000;
 /// Between two looks whether a machine that was hurt is whole again.
 const RECOVERED_LOOK_MS: u128 = 100;
 /// How large a node's log may be, bytes.
@@ -78,8 +83,8 @@ pub struct Report {
     pub terms: u64,
     /// Hashes compared between nodes.
     pub hashes: u64,
-    /// Bytes of all bodies that were written or scraped, uncompressed.
-    pub offered_bytes: u64,
+    /// The most bytes that were held in memory.
+    pub memory: u64,
     /// What went wrong when, as far as a script can say it.
     pub script: Script,
     /// The last lines of everybody, if a promise was broken.
@@ -138,7 +143,7 @@ fn web(index: usize) -> String {
 fn configuration(targets: usize, number: u64) -> String {
     let addresses: Vec<_> = (0..targets).map(|index| format!("'{}'", target_address(index))).collect();
     format!(
-        "# {number}\nglobal:\n  scrape_interval: {INTERVAL_MS}ms\n  scrape_timeout: {}ms\nscrape_configs:\n  - job_name: sim\n    static_configs:\n      - targets: [{}]\n",
+        "global:\n  scrape_interval: {INTERVAL_MS}ms\n  scrape_timeout: {}ms\n  external_labels: {{version: '{number}'}}\nscrape_configs:\n  - job_name: sim\n    static_configs:\n      - targets: [{}]\n",
         INTERVAL_MS / 2,
         addresses.join(", ")
     )
@@ -274,12 +279,19 @@ impl World {
         for index in 0..self.machines.len() {
             self.starting.insert(index, self.dice.millis(1, 500));
         }
-        self.ledger().accepted.insert(configuration(self.plan.load.targets, 0));
+        let excuses = self.excuses();
+        {
+            let mut ledger = self.ledger();
+            ledger.excuses = excuses;
+            let text = configuration(self.plan.load.targets, 0);
+            ledger.offers.push(Offer { text, asked: Duration::ZERO, answered: Some((200, Duration::ZERO)) });
+        }
         self.begin_actors();
         let shards = self.shards();
         self.until(FORMING, "the cluster does not form", |world| {
             liveness::not_whole(&world.machines, shards)
         })?;
+        let formed = liveness::terms(&self.machines);
         trace::say(&format!("PHASE chaos: {:?}", self.plan.faults()));
         let begin = self.now + Duration::from_millis(500);
         self.chaos = Some(Chaos::new(&self.plan, begin));
@@ -292,8 +304,33 @@ impl World {
             wanted.into_iter().for_each(|wanted| self.grant(wanted));
         }
         self.heal()?;
+        if self.faults.is_empty() && liveness::terms(&self.machines) != formed {
+            let text = "leaders were elected although nothing went wrong".to_owned();
+            return Err(Violation { invariant: "O9", text });
+        }
         trace::say("PHASE judge");
-        self.judge()
+        self.judge()?;
+        // What was asked meanwhile has changed nothing.
+        let shards = self.shards();
+        self.until(STILL, "the world is no longer whole", |world| {
+            liveness::not_whole(&world.machines, shards)
+        })
+    }
+
+    /// What may go wrong here, whether or not it does.
+    fn excuses(&self) -> Excuses {
+        use Fault::{
+            ClockDrift, ClockStep, Full, FullLog, FullStores, Misdirect, OldImage, ReadError, Rot, SyncError,
+            WriteError,
+        };
+        let faults = self.plan.faults();
+        let any = |of: &[Fault]| of.iter().any(|fault| faults.contains(fault));
+        Excuses {
+            disks: any(&[
+                Full, FullLog, FullStores, Misdirect, OldImage, ReadError, Rot, SyncError, WriteError,
+            ]),
+            clocks: any(&[ClockDrift, ClockStep]),
+        }
     }
 
     fn begin_actors(&mut self) {
@@ -477,7 +514,11 @@ impl World {
         if let Some(panic) = trace::panics().first() {
             return Err(Violation { invariant: "O12", text: panic.clone() });
         }
-        let violation = self.ledger().violations.first().cloned();
+        let (offered, violation) = {
+            let ledger = self.ledger();
+            (ledger.offered_bytes, ledger.violations.first().cloned())
+        };
+        bounds::judge("the world", &[bounds::memory(memory::peak(), offered)])?;
         violation.map_or(Ok(()), Err)
     }
 
@@ -490,16 +531,17 @@ impl World {
         let shards = self.shards();
         let result = self
             .until(HEALING, "the world does not heal", |world| liveness::not_whole(&world.machines, shards));
-        let terms = |world: &World| -> u64 { world.replicas.terms().values().sum() };
         result?;
         self.until(HEALING, "gossip does not heal", |world| liveness::not_heard(&world.machines))?;
-        let before = terms(self);
+        let (before, backlog) = (liveness::terms(&self.machines), liveness::applied(&self.machines));
         self.advance(AFTERWARDS)?;
-        if terms(self) > before {
+        let caught_up = |world: &World| liveness::behind(&world.machines, &backlog);
+        self.until(STILL, "what was there at first is not everywhere", caught_up)?;
+        if liveness::terms(&self.machines) != before {
             // One more election may follow the last fault; a healed world does not go on electing.
-            let then = terms(self);
+            let then = liveness::terms(&self.machines);
             self.advance(2 * AFTERWARDS)?;
-            if terms(self) > then {
+            if liveness::terms(&self.machines) != then {
                 return Err(Violation {
                     invariant: "O9",
                     text: "leaders go on changing without a fault".to_owned(),
@@ -530,6 +572,22 @@ impl World {
     /// What must hold at the end: every node shows everything.
     fn judge(&mut self) -> Result<(), Violation> {
         let net = SimNet::new(&self.wires, CLIENTS);
+        for index in 0..self.machines.len() {
+            let mut acknowledged = false;
+            for _attempt in 0..5 {
+                let (net, ledger, address) = (net.clone(), self.ledger.clone(), web(index));
+                acknowledged = self.wait(async move {
+                    writer::write_once(&net, &ledger, &address, LAST_WRITER + index).await
+                })?;
+                if acknowledged {
+                    break;
+                }
+            }
+            if !acknowledged {
+                let text = format!("{} takes no write in a healed world", self.machines[index].name);
+                return Err(Violation { invariant: "O9", text });
+            }
+        }
         for index in 0..self.machines.len() {
             for metric in ["sim_written", "sim_serial"] {
                 let (net, ledger, address) = (net.clone(), self.ledger.clone(), web(index));
@@ -585,8 +643,9 @@ impl World {
             in_force.push((*name, json["data"]["yaml"].as_str().unwrap_or_default().to_owned()));
         }
         // What is in force is shown without comments and secrets: so is what was offered.
-        let offered = self.ledger().accepted.iter().map(|text| node::config::mask_secrets(text)).collect();
-        let wrong = config::differ(&in_force, &offered);
+        let mut offers = self.ledger().offers.clone();
+        offers.iter_mut().for_each(|offer| offer.text = node::config::mask_secrets(&offer.text));
+        let wrong = config::differ(&in_force, &offers);
         wrong.map_or(Ok(()), |text| Err(Violation { invariant: "O13", text }))
     }
 
@@ -642,14 +701,10 @@ impl World {
             Some(chaos) => (chaos.injected.clone(), chaos.told.clone()),
             None => (self.faults.clone(), self.told.clone()),
         };
-        let (work, offered_bytes) = {
-            let ledger = self.ledger();
-            (ledger.work, ledger.offered_bytes)
-        };
         Report {
             simulated: self.now,
             faults,
-            work,
+            work: self.ledger().work,
             net: self.wires.stats(),
             points,
             deaths,
@@ -658,7 +713,7 @@ impl World {
             story: Vec::new(),
             terms: self.replicas.terms().values().sum(),
             hashes: self.replicas.compared,
-            offered_bytes,
+            memory: memory::peak(),
             trace: trace::digest(),
         }
     }

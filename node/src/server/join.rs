@@ -104,6 +104,8 @@ pub(super) fn peer_name(options: &ServeOptions, standing: &Standing) -> PeerName
 /// A node on its way to membership.
 struct Joining {
     node: Arc<Node>,
+    /// When this process began, monotonic: who was not heard since then may have been silent for no longer.
+    began: Duration,
     forming: Mutex<Option<Forming>>,
     formed: watch::Sender<Option<Proposal>>,
     /// Where names were heard.
@@ -116,6 +118,7 @@ struct Joining {
 pub(super) async fn become_member(node: &Arc<Node>, standing: Standing) -> anyhow::Result<()> {
     let joining = Arc::new(Joining {
         node: node.clone(),
+        began: node.ports.clock.monotonic(),
         forming: Mutex::new(None),
         formed: watch::Sender::new(None),
         names: Mutex::default(),
@@ -473,7 +476,7 @@ impl Joining {
                 _ if old == node.id() => Duration::ZERO,
                 Some(Some(silent)) => *silent,
                 // Never heard since this node started: its own time counts.
-                Some(None) | None => node.ports.clock.monotonic(),
+                Some(None) | None => node.ports.clock.monotonic().saturating_sub(self.began),
             };
             if silent < SILENCE_MIN {
                 let there = &record.cluster_address;

@@ -1,16 +1,19 @@
 //! An analyst: aggregations and functions at any node, each between two questions for the raw samples.
 
 use super::{
-    http::ask,
+    http::{Answer, ask},
     reader::{encoded, samples},
 };
 use crate::{
-    invariants::queries::{Question, Raw, Vector, differ},
+    invariants::{
+        answers,
+        queries::{Question, Raw, Vector, differ},
+    },
     ledger::Ledger,
     net::SimNet,
 };
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,11 +21,26 @@ use std::{
 const RAW_SECONDS: u64 = 300;
 
 /// Asks `node` for an instant query at `at`, milliseconds; `None` without an answer.
-pub async fn query(net: &SimNet, node: &str, text: &str, at: i64, patience: Duration) -> Option<Vec<u8>> {
+pub async fn query(
+    net: &SimNet,
+    ledger: &Mutex<Ledger>,
+    node: &str,
+    text: &str,
+    at: i64,
+    patience: Duration,
+) -> Option<Vec<u8>> {
     let query = encoded(text);
     let head = format!("GET /api/v1/query?query={query}&time={}.{:03} HTTP/1.0\r\n", at / 1000, at % 1000);
-    let answer = ask(net, node, &head, &[], patience).await.ok()?;
-    (answer.status == 200).then_some(answer.body)
+    let Answer { status, body } = ask(net, node, &head, &[], patience).await.ok()?;
+    if status != 200 {
+        answers::refused(&mut locked(ledger), node, text, status, &body);
+        return None;
+    }
+    Some(body)
+}
+
+fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The label that tells the series of a metric apart.
@@ -30,22 +48,34 @@ fn label_of(metric: &str) -> &'static str {
     if metric == "sim_written" { "s" } else { "instance" }
 }
 
-/// The raw samples of a metric up to `at`.
-pub async fn raw(net: &SimNet, node: &str, metric: &str, at: i64, patience: Duration) -> Option<Raw> {
-    let body = query(net, node, &format!("{metric}[{RAW_SECONDS}s]"), at, patience).await?;
-    samples(&body, label_of(metric))
+/// The raw samples of a metric up to `at`; `None` without an answer.
+async fn raw(
+    net: &SimNet,
+    ledger: &Mutex<Ledger>,
+    node: &str,
+    metric: &str,
+    at: i64,
+    patience: Duration,
+) -> Option<Raw> {
+    let text = format!("{metric}[{RAW_SECONDS}s]");
+    let body = query(net, ledger, node, &text, at, patience).await?;
+    let raw = samples(&body, label_of(metric));
+    if raw.is_none() {
+        locked(ledger).violate("O10", format!("{node} answered {text} with something that is no matrix"));
+    }
+    raw
 }
 
-/// The values of an instant vector by the label `by`.
+/// The values of an instant vector by the label `by`; `None` if it is none, or has a series twice.
 fn vector(body: &[u8], by: &str) -> Option<Vector> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let series = json["data"]["result"].as_array()?.iter();
-    series
-        .map(|series| {
-            let name = series["metric"][by].as_str().unwrap_or_default().to_owned();
-            Some((name, series["value"][1].as_str()?.parse().ok()?))
-        })
-        .collect()
+    let series = json["data"]["result"].as_array()?;
+    let values = series.iter().map(|series| {
+        let name = series["metric"][by].as_str().unwrap_or_default().to_owned();
+        Some((name, series["value"][1].as_str()?.parse().ok()?))
+    });
+    let vector = values.collect::<Option<Vector>>()?;
+    (vector.len() == series.len()).then_some(vector)
 }
 
 /// Asks a question between two for the raw samples, of these nodes in turn. Whether it could be judged: all three were
@@ -58,13 +88,13 @@ pub async fn analyse(
     at: i64,
     patience: Duration,
 ) -> bool {
-    let Some(before) = raw(net, nodes[0], metric, at, patience).await else { return false };
+    let Some(before) = raw(net, ledger, nodes[0], metric, at, patience).await else { return false };
     let text = question.text(metric);
-    let Some(body) = query(net, nodes[1], &text, at, patience).await else { return false };
-    if raw(net, nodes[2], metric, at, patience).await.as_ref() != Some(&before) {
+    let Some(body) = query(net, ledger, nodes[1], &text, at, patience).await else { return false };
+    if raw(net, ledger, nodes[2], metric, at, patience).await.as_ref() != Some(&before) {
         return false;
     }
-    let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ledger = locked(ledger);
     let wrong = match vector(&body, label_of(metric)) {
         Some(found) => differ(&question.naive(&before, at), &found),
         None => Some("answered something that is no vector".to_owned()),

@@ -3,7 +3,7 @@
 
 use super::{
     analyst::{analyse, metrics},
-    http::ask,
+    http::{Answer, ask},
 };
 use crate::{
     dice::Dice,
@@ -65,11 +65,13 @@ pub async fn read(
     let shown = match answer {
         Ok(answer) if answer.status == 200 => samples(&answer.body, by),
         other => {
-            let text =
-                other.map_or(String::new(), |answer| String::from_utf8_lossy(&answer.body).into_owned());
-            let partly = text.contains("was not read up to date in time");
-            sometimes::happened("a shard had no leader in time for a query", partly.into());
-            ledger().work.unanswered += 1;
+            let mut ledger = ledger();
+            ledger.work.unanswered += 1;
+            if let Ok(Answer { status, body }) = other {
+                let partly = String::from_utf8_lossy(&body).contains("was not read up to date in time");
+                sometimes::happened("a shard had no leader in time for a query", partly.into());
+                answers::refused(&mut ledger, node, metric, status, &body);
+            }
             return false;
         }
     };

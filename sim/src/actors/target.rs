@@ -1,11 +1,12 @@
-//! A scripted target: each scrape tells a serial number, so that every sample names the answer it comes from.
+//! A scripted target: each scrape tells a serial number that no other target tells, so that every sample names the
+//! answer it comes from.
 
 use super::http::next_request;
 use crate::{dice::Dice, ledger::Ledger, net::SimNet, trace};
 use futures::AsyncWriteExt;
 use model::{ClientIo, Net};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,6 +19,15 @@ pub struct Manners {
     pub failing_percent: u64,
     /// It breaks off in the middle.
     pub breaking_percent: u64,
+}
+
+/// The first serial of a target. Small enough that sums of such numbers are compared to a thousandth.
+fn first_serial(address: SocketAddr) -> u64 {
+    let last = match address.ip() {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(ip) => ip.octets()[15],
+    };
+    u64::from(last) * 1_000_000
 }
 
 /// Serves scrapes at `address` for ever.
@@ -53,7 +63,7 @@ async fn serve(
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
             ledger.work.scrapes += 1;
             let target = ledger.targets.entry(address.to_string()).or_default();
-            let serial = target.served.len() as u64 + 1;
+            let serial = first_serial(address) + target.served.len() as u64;
             target.served.insert(serial, trace::now());
             // One series comes and goes, so that layouts change.
             let visitor = if serial % 7 < 3 {

@@ -39,6 +39,9 @@ mod proto {
     }
 }
 
+const HEAD: &str = "POST /api/v1/write HTTP/1.0\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+                    X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
+
 /// What a writer is told.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -82,10 +85,35 @@ fn encode(batch: &[(String, i64, f64)], writer: usize, ballast: Option<String>) 
     (compressed.expect("a request is far below snappy's limit"), plain.len() as u64)
 }
 
+/// Offers one batch to one node once; whether it was acknowledged. What a healed world owes everybody.
+pub async fn write_once(net: &SimNet, ledger: &Mutex<Ledger>, node: &str, writer: usize) -> bool {
+    let ledger = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
+    let timestamp = EPOCH_MS + trace::now().as_millis() as i64;
+    let batch = [(series_name(writer, 0), timestamp, timestamp as f64)];
+    let (body, plain_bytes) = encode(&batch, writer, None);
+    {
+        let mut ledger = ledger();
+        ledger.offered_bytes += plain_bytes;
+        let [(name, ..)] = &batch;
+        ledger.written.entry(name.clone()).or_default().offered.insert(timestamp, timestamp as f64);
+    }
+    let answer = ask(net, node, HEAD, &body, Duration::from_secs(8)).await;
+    let acknowledged = answer.is_ok_and(|answer| answer.status / 100 == 2);
+    if acknowledged {
+        acknowledge(&mut ledger(), &batch);
+    }
+    acknowledged
+}
+
+fn acknowledge(ledger: &mut Ledger, batch: &[(String, i64, f64)]) {
+    ledger.work.acknowledged += batch.len() as u64;
+    for (name, timestamp, value) in batch {
+        ledger.written.entry(name.clone()).or_default().owed.insert(*timestamp, *value);
+    }
+}
+
 /// Writes for ever.
 pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task) {
-    let head = "POST /api/v1/write HTTP/1.0\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
-                X-Prometheus-Remote-Write-Version: 0.1.0\r\n";
     let ledger = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
     let mut serial = 0_u64;
     loop {
@@ -109,14 +137,10 @@ pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task
             // A node gives up after 5 s: some still hear what it then says, some are gone.
             let seconds = if task.ballast > 0 { 8 } else { *dice.pick(&[1, 3, 8]) };
             let patience = Duration::from_secs(seconds);
-            let answer = ask(&net, node, head, &body, patience).await;
+            let answer = ask(&net, node, HEAD, &body, patience).await;
             let status = answer.as_ref().map_or(0, |answer| answer.status);
             if status / 100 == 2 {
-                let mut ledger = ledger();
-                ledger.work.acknowledged += batch.len() as u64;
-                for (name, timestamp, value) in &batch {
-                    ledger.written.entry(name.clone()).or_default().owed.insert(*timestamp, *value);
-                }
+                acknowledge(&mut ledger(), &batch);
                 break;
             }
             ledger().work.unacknowledged += 1;
@@ -124,11 +148,16 @@ pub async fn run(net: SimNet, ledger: Arc<Mutex<Ledger>>, dice: Dice, task: Task
             sometimes::happened("a write was refused under overload", crowded.into());
             if status / 100 == 4 {
                 let text = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
-                trace::say(&format!(
-                    "writer {} refused with {status}: {}",
+                let text = format!(
+                    "writer {} refused with {status} by {node}: {}",
                     task.writer,
                     text.unwrap_or_default()
-                ));
+                );
+                trace::say(&text);
+                // Where clocks are wrong, the present may be too far in the future.
+                if !ledger().excuses.clocks {
+                    ledger().violate("O9", text);
+                }
                 break;
             }
             tokio::time::sleep(dice.millis(50, 500)).await;

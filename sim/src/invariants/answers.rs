@@ -57,6 +57,15 @@ pub fn judge(ledger: &mut Ledger, node: &str, metric: &str, owed: &Owed, shown: 
     }
 }
 
+/// O10: who does not answer says 503; where disks fail, also that something went wrong inside.
+pub fn refused(ledger: &mut Ledger, node: &str, what: &str, status: u16, body: &[u8]) {
+    if status == 503 || (status == 500 && ledger.excuses.disks) {
+        return;
+    }
+    let body = String::from_utf8_lossy(body);
+    ledger.violate("O10", format!("{node} answers {status} to {what}: {body}"));
+}
+
 fn written(ledger: &mut Ledger, name: &str, at: i64, value: f64) -> Option<String> {
     let Some(series) = ledger.written.get_mut(name) else {
         return Some("nobody writes this series".to_owned());
@@ -76,7 +85,7 @@ fn told(ledger: &mut Ledger, name: &str, at: i64, value: f64) -> Option<String> 
         return Some("there is no such target".to_owned());
     };
     let serial = value as u64;
-    if !target.served.contains_key(&serial) {
+    if serial as f64 != value || !target.served.contains_key(&serial) {
         return Some("the target never told this".to_owned());
     }
     match target.shown.insert(serial, at) {

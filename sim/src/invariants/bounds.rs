@@ -23,10 +23,10 @@ pub fn judge(machine: &str, bounds: &[Bound]) -> Result<(), Violation> {
 /// Files beside the log and the stores: checkpoints of the meta group, the node's identity, the list of queries.
 const FILES_MAX: u64 = 64 << 10;
 /// What a world takes before anything was offered: three nodes, the judges, the allocator's slack.
-const MEMORY_BASE: u64 = 256 << 20;
+const MEMORY_BASE: u64 = 128 << 20;
 /// So many bytes may be in memory for each that was offered: three nodes have it in the log's files, in stores and on
 /// the way, disks have what was synced beside what was written, and the trace and the judges have theirs.
-const MEMORY_FACTOR: u64 = 40;
+const MEMORY_FACTOR: u64 = 24;
 
 /// What lies on the disk of a node in a healed world: stores and how many it hosts, bytes of their keys and values and
 /// how many were offered to the whole cluster, bytes of files that are neither log nor store.
@@ -40,7 +40,7 @@ pub fn disk(stores: (u64, u64), bytes: (u64, u64), files: u64) -> [Bound; 3] {
     ]
 }
 
-/// The most that a process with a single world in it ever had in memory, in bytes, after so many were offered.
+/// The most bytes that a world ever held in memory, after so many were offered.
 #[must_use]
 pub fn memory(peak: u64, offered: u64) -> Bound {
     let max = MEMORY_BASE.saturating_add(MEMORY_FACTOR.saturating_mul(offered));

@@ -3,8 +3,9 @@
 //! applied is told to who waits for it.
 
 use crate::{machine::Machine, violation::Violation};
-use model::LogIndex;
+use model::{LogIndex, ShardId, Term};
 use node::{GroupRole, ShardReport};
+use std::collections::BTreeMap;
 
 /// Entries that a replica may be behind in a world that goes on.
 const BACKLOG_MAX: u64 = 64;
@@ -82,10 +83,50 @@ fn not_whole_by(machines: &[Machine], shards: usize, backlog_max: u64) -> Option
                 return Some(format!("shard {shard} has {} voters", status.voters.len()));
             }
         }
-        let index = |report: &ShardReport| report.applied.map_or(LogIndex(0), |id| id.index).0;
+        let index = |report: &ShardReport| index_of(report).0;
         let most = replicas.iter().map(|(_, report)| index(report)).max().unwrap_or(0);
         if let Some((name, report)) = replicas.iter().find(|(_, report)| index(report) + backlog_max < most) {
             return Some(format!("shard {shard} at {name} is at {} of {most}", index(report)));
+        }
+    }
+    None
+}
+
+/// The highest term that any replica knows, by shard: elections that nobody won count, too.
+#[must_use]
+pub fn terms(machines: &[Machine]) -> BTreeMap<ShardId, Term> {
+    highest(machines, |report| report.status.term)
+}
+
+/// The highest index that any replica has applied, by shard.
+#[must_use]
+pub fn applied(machines: &[Machine]) -> BTreeMap<ShardId, LogIndex> {
+    highest(machines, index_of)
+}
+
+fn index_of(report: &ShardReport) -> LogIndex {
+    report.applied.map_or(LogIndex(0), |id| id.index)
+}
+
+fn highest<T: Ord + Copy>(machines: &[Machine], of: impl Fn(&ShardReport) -> T) -> BTreeMap<ShardId, T> {
+    let mut highest = BTreeMap::new();
+    for report in machines.iter().filter_map(Machine::probe).flat_map(|probe| probe.shards()) {
+        let known = highest.entry(report.shard).or_insert(of(&report));
+        *known = of(&report).max(*known);
+    }
+    highest
+}
+
+/// Who has not applied what was there; `None` if everybody has.
+#[must_use]
+pub fn behind(machines: &[Machine], there: &BTreeMap<ShardId, LogIndex>) -> Option<String> {
+    for machine in machines {
+        let Some(probe) = machine.probe() else { return Some(format!("{} does not run", machine.name)) };
+        for report in probe.shards() {
+            let (has, wanted) = (index_of(&report), there.get(&report.shard).copied().unwrap_or_default());
+            if has < wanted {
+                return Some(format!("shard {} at {} is at {has} of {wanted}", report.shard, machine.name));
+            }
         }
     }
     None
@@ -112,7 +153,7 @@ pub fn told(machine: &str, report: &ShardReport) -> Result<(), Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{LogId, ShardId, Term};
+    use model::LogId;
     use node::GroupStatus;
 
     #[test]

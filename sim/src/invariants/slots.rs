@@ -25,22 +25,34 @@ pub fn account(
     let aligned: Vec<i64> = samples.keys().filter(|at| at.rem_euclid(interval) == *offset).copied().collect();
     let (Some(first), Some(last)) = (aligned.first(), aligned.last()) else { return Ok(()) };
     let (first, last) = (slot_of(*first), slot_of(*last));
-    let scraped = samples.keys().filter(|at| (first..=last).contains(&slot_of(**at))).count() as i64;
-    let within = |from: &i64, to: &i64| slot_of(*from) >= first && slot_of(*to) <= last;
-    let gone: i64 =
-        missed.iter().filter(|(from, to, _)| within(from, to)).map(|(_, _, slots)| *slots as i64).sum();
-    let slots = last - first + 1;
-    if scraped + gone == slots {
+    let mut told: BTreeMap<i64, (usize, usize)> = (first..=last).map(|slot| (slot, (0, 0))).collect();
+    for at in samples.keys() {
+        if let Some((scraped, _)) = told.get_mut(&slot_of(*at)) {
+            *scraped += 1;
+        }
+    }
+    for (from, to, count) in missed {
+        let (from, to) = (slot_of(*from), slot_of(*to));
+        if u64::try_from(to - from + 1) != Ok(*count) {
+            let text = format!("{target}: a gap from slot {from} to {to} says that it has {count}");
+            return Err(Violation { invariant: "O6", text });
+        }
+        told.range_mut(from..=to).for_each(|(_, (_, missed))| *missed += 1);
+    }
+    let wrong: Vec<String> = told
+        .iter()
+        .filter(|(_, (scraped, missed))| scraped + missed != 1)
+        .map(|(slot, (scraped, missed))| {
+            format!("{} scraped {scraped} times and recorded {missed} times", slot * interval + offset)
+        })
+        .collect();
+    if wrong.is_empty() {
         return Ok(());
     }
-    let covered = |slot: &i64| {
-        let within = |(from, to, _): &(i64, i64, u64)| (slot_of(*from)..=slot_of(*to)).contains(slot);
-        samples.keys().any(|at| slot_of(*at) == *slot) || missed.iter().any(within)
-    };
-    let open: Vec<i64> =
-        (first..=last).filter(|slot| !covered(slot)).map(|slot| slot * interval + offset).collect();
     let text = format!(
-        "{target}: {slots} slots between its first and last sample, {scraped} of them scraped and {gone} recorded as missed; slots without either: {open:?}"
+        "{target}: of {} slots between its first and last sample these are not told once: {}",
+        told.len(),
+        wrong.join(", ")
     );
     Err(Violation { invariant: "O6", text })
 }
@@ -63,5 +75,9 @@ mod tests {
         assert!(judge(&[300, 1300, 3300], &[(2300, 2300, 1)]));
         assert!(!judge(&[300, 1300, 2300], &[(1300, 1300, 1)]), "scraped and missed");
         assert!(!judge(&[300, 1300, 1500, 2300], &[]), "twice");
+        assert!(!judge(&[300, 1300, 1500, 3300], &[]), "one twice, and another not at all");
+        assert!(!judge(&[300, 1300, 3300], &[(1300, 1300, 1)]), "one of both kinds, and another of none");
+        assert!(!judge(&[300, 1300, 4300], &[(2300, 3300, 1)]), "a gap that counts wrongly");
+        assert!(judge(&[2300, 3300], &[(300, 1300, 2)]), "before its first sample");
     }
 }

@@ -34,6 +34,32 @@ pub fn visitor(serial: u64) -> Option<String> {
     (serial % 7 < 3).then(|| format!("sim_visitor{{turn=\"{}\"}}", serial / 7))
 }
 
+/// What a target's scrapes left: where it is up all its series stand, and as they were told; where it is not, none.
+///
+/// # Errors
+/// With the first scrape of which a part is missing or altered.
+pub fn whole(
+    target: &str,
+    up: &BTreeMap<i64, f64>,
+    serials: &BTreeMap<i64, f64>,
+    doubles: &BTreeMap<i64, f64>,
+) -> Result<(), Violation> {
+    let times: BTreeSet<i64> = up.keys().chain(serials.keys()).chain(doubles.keys()).copied().collect();
+    for at in times {
+        let found = (up.get(&at), serials.get(&at), doubles.get(&at));
+        let right = match found {
+            (Some(up), Some(serial), Some(double)) => *up == 1.0 && *double == 2.0 * serial,
+            (Some(up), None, None) => *up == 0.0,
+            _ => false,
+        };
+        if !right {
+            let text = format!("{target} at {at}: up, sim_serial and sim_double are {found:?}");
+            return Err(Violation { invariant: "O7", text });
+        }
+    }
+    Ok(())
+}
+
 /// Compares what instants show of a target with its scrapes. Where the configuration changed a target may have ended
 /// between two scrapes, so there nothing `must_show`; at the last instant a target that is no longer `configured`
 /// shows nothing.
@@ -99,6 +125,18 @@ mod tests {
         assert!(!judged(&[(2500, "up a")], false, true));
         assert!(!judged(&[(1500, "up a"), (2500, "up")], false, false), "the target is gone");
         assert!(judged(&[(1500, "up a"), (2500, "")], false, false));
+    }
+
+    #[test]
+    fn a_scrape_leaves_all_of_it_or_only_that_it_failed() {
+        let at = |value: Option<f64>| value.map(|value| (1000, value)).into_iter().collect();
+        let judge = |up, serial, double| whole("t", &at(up), &at(serial), &at(double)).is_ok();
+        assert!(judge(Some(1.0), Some(7.0), Some(14.0)));
+        assert!(judge(Some(0.0), None, None));
+        assert!(!judge(Some(1.0), None, None), "its samples are lost");
+        assert!(!judge(Some(0.0), Some(7.0), Some(14.0)), "it did not fail");
+        assert!(!judge(Some(1.0), Some(7.0), Some(7.0)), "a column stands in another's place");
+        assert!(!judge(None, Some(7.0), Some(14.0)), "without up");
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl World {
         let end = self.now_ms() - 2 * INTERVAL_MS;
         let time = |at: i64| format!("{}.{:03}", at / 1000, at % 1000);
         let mut raw = Vec::new();
-        for metric in ["up", "sim_serial"] {
+        for metric in ["up", "sim_serial", "sim_double"] {
             let path = format!("/api/v1/query?query={metric}%5B1h%5D&time={}", time(end));
             raw.push(self.get(net, node, &path)?);
         }
@@ -176,8 +176,9 @@ impl World {
                 let ours = series(answer).filter(|series| series["metric"]["instance"] == target.as_str());
                 ours.flat_map(values).collect()
             };
-            let serials = of(&raw[1]);
-            let scrapes: Scrapes = of(&raw[0])
+            let (up, serials, doubles) = (of(&raw[0]), of(&raw[1]), of(&raw[2]));
+            staleness::whole(&target, &up, &serials, &doubles)?;
+            let scrapes: Scrapes = up
                 .keys()
                 .map(|at| (*at, staleness::brought(serials.get(at).map(|serial| *serial as u64))))
                 .collect();
@@ -190,7 +191,6 @@ impl World {
         Ok(())
     }
 
-    /// O10: every question at every node, and the same bytes from all of them.
     /// O11: what lies on the disks of a healed world.
     pub(super) fn judge_disks(&self) -> Result<(), Violation> {
         let offered = self.ledger().offered_bytes;
@@ -204,6 +204,7 @@ impl World {
         Ok(())
     }
 
+    /// O10: every question at every node, and the same bytes from all of them.
     pub(super) fn judge_queries(&mut self, net: &SimNet) -> Result<(), Violation> {
         let nodes: Vec<String> = (0..self.machines.len()).map(web).collect();
         for (at, node) in nodes.iter().enumerate() {
@@ -249,10 +250,11 @@ impl World {
         let mut answered = false;
         for _attempt in 0..ATTEMPTS {
             let (net, nodes, at) = (net.clone(), nodes.to_vec(), self.now_ms() - 1000);
+            let ledger = self.ledger.clone();
             let answers: Vec<Option<Vec<u8>>> = self.wait(async move {
                 let mut answers = Vec::new();
                 for node in nodes.iter().chain(nodes.first()) {
-                    answers.push(analyst::query(&net, node, text, at, Duration::from_secs(5)).await);
+                    answers.push(analyst::query(&net, &ledger, node, text, at, Duration::from_secs(5)).await);
                 }
                 answers
             })?;

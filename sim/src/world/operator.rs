@@ -7,6 +7,7 @@ use crate::{
     chaos::{Guise, Wanted},
     dice::Dice,
     invariants::liveness,
+    ledger::Offer,
     machine::{CONFIG_FILE, Death, Hurt, Machine, put_file},
     net::SimNet,
     sometimes, trace,
@@ -28,6 +29,14 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 1));
 const STRANGER_WEB: u16 = 19090;
 /// How long it has to form a cluster of its own.
 const FORMING_ALONE: Duration = Duration::from_millis(700);
+/// Configurations with a mistake; RIGHT is one without.
+const BROKEN: &[&str] = &[
+    "scrape_configs: [{job: 1}]\n",
+    "RIGHTrules: []\n",
+    "RIGHT  - job_name: sim\n",
+    "RIGHT  - job_name: other\n    scrape_interval: -1s\n",
+    "RIGHT  - job_name: other\n    relabel_configs:\n      - regex: '('\n",
+];
 /// Writers that come with an overload, and half as many readers; the number of the first, the bytes of each batch.
 const CROWD: usize = 16;
 const CROWD_FIRST: usize = 100;
@@ -68,6 +77,12 @@ impl World {
         self.gone(index);
         self.starting.insert(index, self.now + RESTART_PAUSE);
         let machine = &self.machines[index];
+        let excused = machine.is_stop_ordered() || machine.hurt.is_some() || self.ledger().excuses.disks;
+        if !excused {
+            let text = format!("{} ended by itself: {ended:?}", machine.name);
+            self.ledger().violate("O12", text);
+            return;
+        }
         let Err(reason) = ended else { return };
         if machine.hurt.is_none() && reason.contains(WENT_BACKWARDS) {
             let text = format!("{} fenced itself, and its disk has lost nothing: {reason}", machine.name);
@@ -201,24 +216,23 @@ impl World {
         let number = self.now.as_millis() as u64;
         let targets = self.dice.between(1, self.plan.load.targets as u64) as usize;
         let broken = self.dice.chance(30);
-        let text = if broken {
-            format!("# {number}\nscrape_configs: [{{job: 1}}]\n")
-        } else {
-            configuration(targets, number)
-        };
+        let right = configuration(targets, number);
+        let text = if broken { self.dice.pick(BROKEN).replace("RIGHT", &right) } else { right };
         let (net, ledger, address) = (SimNet::new(&self.wires, CLIENTS), self.ledger.clone(), web(index));
+        let at = self.ledger().offers.len();
         if !broken {
-            // Of unknown outcome until it is answered: it may be in force from now on.
-            self.ledger().accepted.insert(text.clone());
+            self.ledger().offers.push(Offer { text: text.clone(), asked: self.now, answered: None });
         }
         self.actors.spawn(async move {
             let head = "POST /api/v1/status/config HTTP/1.0\r\n";
             let answer = http::ask(&net, &address, head, text.as_bytes(), Duration::from_secs(15)).await;
             let status = answer.as_ref().map_or(0, |answer| answer.status);
             trace::say(&format!("configuration {number} at {address}: {status}"));
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
             if broken && status / 100 == 2 {
-                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                ledger.violate("O13", format!("a broken configuration was accepted by {address}"));
+                ledger.violate("O13", format!("a broken configuration was accepted by {address}: {text}"));
+            } else if !broken && status != 0 {
+                ledger.offers[at].answered = Some((status, trace::now()));
             }
         });
     }
