@@ -21,7 +21,8 @@ pub struct VoteGiven {
 #[cfg(feature = "points")]
 mod hook {
     use super::VoteGiven;
-    use std::cell::RefCell;
+    use crate::TimestampMs;
+    use std::cell::{Cell, RefCell};
 
     type Hook = Box<dyn Fn(&'static str)>;
     type Witness = Box<dyn Fn(VoteGiven)>;
@@ -30,18 +31,40 @@ mod hook {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
         static WITNESS: RefCell<Option<Witness>> = const { RefCell::new(None) };
         static PLANTED: RefCell<String> = const { RefCell::new(String::new()) };
+        static ASKED: Cell<u64> = const { Cell::new(0) };
+        static WALL: Cell<TimestampMs> = const { Cell::new(TimestampMs(0)) };
     }
 
     /// Chooses the planted bug that is awake on this thread. There is none in this tree: `scripts/mutants` plants
     /// them in a copy of it.
     pub fn plant(name: &str) {
         PLANTED.with_borrow_mut(|planted| name.clone_into(planted));
+        ASKED.set(0);
     }
 
     /// Whether a planted bug is awake.
     #[must_use]
     pub fn planted(name: &str) -> bool {
-        PLANTED.try_with(|planted| *planted.borrow() == name).unwrap_or(false)
+        let awake = PLANTED.try_with(|planted| *planted.borrow() == name).unwrap_or(false);
+        let _thread_is_ending = ASKED.try_with(|asked| asked.set(asked.get() + u64::from(awake)));
+        awake
+    }
+
+    /// How often code asked for the planted bug that is awake on this thread: never, if there is none of its name.
+    #[must_use]
+    pub fn asked() -> u64 {
+        ASKED.get()
+    }
+
+    /// Sets what the wall clock of the machine shows whose process this thread runs now.
+    pub fn set_wall_clock(now: TimestampMs) {
+        WALL.set(now);
+    }
+
+    /// What that wall clock shows: for planted bugs that read it where code has no clock.
+    #[must_use]
+    pub fn wall_clock() -> TimestampMs {
+        WALL.get()
     }
 
     /// Calls `hook` at every point that this thread reaches from now on; `None` for no more.
@@ -78,7 +101,9 @@ mod hook {
 }
 
 #[cfg(feature = "points")]
-pub use hook::{plant, planted, reached, set_hook, set_witness, vote_given};
+pub use hook::{
+    asked, plant, planted, reached, set_hook, set_wall_clock, set_witness, vote_given, wall_clock,
+};
 
 /// A point was reached; nothing in production.
 #[cfg(not(feature = "points"))]

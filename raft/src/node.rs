@@ -679,6 +679,7 @@ async fn drive(
                 match effect {
                     Effect::WakeAt(at) => wake = at,
                     Effect::Heartbeat(shard) => {
+                        model::point!("raft.heartbeat");
                         if let Some(group) = inner.group(shard) {
                             group.raft.trigger().heartbeat().await.ok();
                         }

@@ -1,8 +1,8 @@
 //! One simulated machine: a disk, clocks, and at times a process on it, which is a whole node on a runtime of its own.
 //!
-//! A process is killed by cutting its outside off (files, stores, sockets) at one instant and dropping its runtime, so
-//! it can end at any await; at a named point the same happens in the middle of synchronous code, and what runs on
-//! until the step's end runs into nothing.
+//! A process is killed by cutting its outside off (files, stores, sockets) at one instant and dropping its runtime. That
+//! is between two milliseconds, when every task waits for something; at a named point the same happens in the middle of
+//! synchronous code, and what runs on until the step's end runs into nothing.
 
 use crate::{
     dice::Dice,
@@ -233,6 +233,7 @@ impl Machine {
         let was_frozen = self.frozen_until.take().is_some();
         let process = self.process.as_ref()?;
         let before = trace::speak_as(self.name);
+        model::points::set_wall_clock(self.wall.at(to));
         let target = process.base + (to - process.began);
         process.runtime.block_on(async {
             if was_frozen {

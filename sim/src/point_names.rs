@@ -47,6 +47,7 @@ pub const POINTS: &[&str] = &[
     "raft.apply.applied",
     "raft.apply.begin",
     "raft.campaign",
+    "raft.heartbeat",
     "raft.install.begin",
     "raft.install.done",
     "raft.propose.begin",

@@ -16,7 +16,7 @@ pub struct Armed {
     pub point: &'static str,
     /// How often the point is passed before.
     pub passes: u64,
-    /// How long after that it dies: at some await.
+    /// How long after that it dies: then between two milliseconds.
     pub delay: Duration,
     /// How it dies.
     pub death: Death,
@@ -59,21 +59,22 @@ pub fn votes() -> Vec<(usize, VoteGiven)> {
 
 fn reached(name: &'static str) {
     let fire = POINTS.with_borrow_mut(|points| {
+        // Neither a stranger counts nor what runs on after its plug was pulled.
+        let running = points.running.filter(|_| !points.fired);
+        running?;
         *points.reached.entry(name).or_default() += 1;
-        let running = points.running;
         let is_running = |(machine, _): &(usize, Outside)| Some(*machine) == running;
         let armed = points
             .armed
             .as_mut()
             .filter(|armed| armed.point == name && armed.machines.iter().any(is_running))?;
-        if points.fired || points.late.is_some() {
+        if points.late.is_some() {
             return None;
         }
         if armed.passes > 0 {
             armed.passes -= 1;
             return None;
         }
-        *points.died_at.entry(name).or_default() += 1;
         armed.machines.retain(is_running);
         if !armed.delay.is_zero() {
             points.late = Some(trace::now() + armed.delay);
@@ -111,6 +112,7 @@ pub fn fired() -> Option<(usize, Death)> {
         let due = points.late.is_some_and(|at| at <= trace::now());
         let armed = points.armed.take_if(|_| points.fired || due)?;
         let now = !points.fired;
+        *points.died_at.entry(armed.point).or_default() += 1;
         (points.fired, points.late) = (false, None);
         Some((armed, now))
     })?;

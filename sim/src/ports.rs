@@ -36,6 +36,16 @@ pub struct WallClock {
     pub drift_ppm: AtomicI64,
 }
 
+impl WallClock {
+    /// What it shows at world time `world`.
+    #[must_use]
+    pub fn at(&self, world: Duration) -> TimestampMs {
+        let world = world.as_millis() as i64;
+        let drift = world * self.drift_ppm.load(Ordering::Relaxed) / 1_000_000;
+        TimestampMs(crate::entropy::EPOCH_MS + world + drift + self.offset_ms.load(Ordering::Relaxed))
+    }
+}
+
 impl SimClock {
     /// The clocks of a process that begins at `began`; to be made within its runtime.
     #[must_use]
@@ -51,9 +61,7 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> TimestampMs {
-        let world = self.world().as_millis() as i64;
-        let drift = world * self.wall.drift_ppm.load(Ordering::Relaxed) / 1_000_000;
-        TimestampMs(crate::entropy::EPOCH_MS + world + drift + self.wall.offset_ms.load(Ordering::Relaxed))
+        self.wall.at(self.world())
     }
 
     fn monotonic(&self) -> Duration {

@@ -68,7 +68,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "crash",
-        about: "processes and machines die at any await and at named points",
+        about: "processes and machines die between milliseconds and at named points",
         faults: &[Kill, Point, Power, PowerAll, Restart],
         chance: 70,
         ..SMALL

@@ -85,6 +85,8 @@ pub struct Report {
     pub hashes: u64,
     /// The most bytes that were held in memory.
     pub memory: u64,
+    /// How often code asked for the planted bug that is awake.
+    pub asked: u64,
     /// What went wrong when, as far as a script can say it.
     pub script: Script,
     /// The last lines of everybody, if a promise was broken.
@@ -714,6 +716,7 @@ impl World {
             terms: self.replicas.terms().values().sum(),
             hashes: self.replicas.compared,
             memory: memory::peak(),
+            asked: model::points::asked(),
             trace: trace::digest(),
         }
     }
