@@ -21,7 +21,7 @@ struct Args {
     #[arg(long, value_name = "A..B", value_parser = range)]
     seeds: Option<(u64, u64)>,
     /// How many run at once.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, conflicts_with = "seed")]
     jobs: usize,
     /// How many steps of a millisecond faults go on; the scenario says it otherwise.
     #[arg(long)]
@@ -61,19 +61,20 @@ struct Args {
     #[arg(long)]
     trace: bool,
     /// Stop at the first seed that fails.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seed")]
     until_failure: bool,
     /// Begin no further seed after this time, as 30s, 5m or 8h.
-    #[arg(long, value_parser = span)]
+    #[arg(long, value_parser = span, conflicts_with = "seed")]
     time_budget: Option<Duration>,
     /// Fail if the time budget ended before so many seeds had run.
-    #[arg(long, default_value_t = 0, requires = "time_budget")]
+    #[arg(long, default_value_t = 0, requires = "time_budget", conflicts_with = "seed")]
     at_least: u64,
     /// Look for a smaller world that fails in the same way: fewer faults, less time, less load.
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// Fail if a kind of fault, a named point of the code or a path that must be taken was not reached by any seed.
-    #[arg(long)]
+    /// Meant for mix; of another scenario only its faults are demanded.
+    #[arg(long, conflicts_with = "seed")]
     require_coverage: bool,
     /// Wake a planted bug; see `scripts/mutants`.
     #[arg(long, default_value = "")]
@@ -140,7 +141,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(file) = &args.script {
         return match script(&args, file) {
-            Ok(plan) => run(&args, &plan, false),
+            Ok(plan) => run(&args, &plan, &|seed| Plan { seed, ..plan.clone() }, false),
             Err(error) => {
                 eprintln!("{error}");
                 ExitCode::from(2)
@@ -164,11 +165,12 @@ fn main() -> ExitCode {
         println!("{MIXED:<10} all of them but calm, each seed its own; more than half are chaos");
         return if known { ExitCode::SUCCESS } else { ExitCode::from(2) };
     };
-    run(&args, &args.plan(scenario, args.seed.unwrap_or(0)), mixed)
+    let plan = args.plan(scenario, args.seed.unwrap_or(0));
+    run(&args, &plan, &|seed| args.plan(if mixed { of_seed(seed) } else { scenario }, seed), mixed)
 }
 
-/// Runs one world or many.
-fn run(args: &Args, plan: &Plan, mixed: bool) -> ExitCode {
+/// Runs the world of `plan`, or many, each by the plan of its seed.
+fn run(args: &Args, plan: &Plan, plan_of: &(dyn Fn(u64) -> Plan + Sync), mixed: bool) -> ExitCode {
     match (args.seed, args.seeds) {
         (Some(_), _) if args.shrink => shrink::run(plan),
         (Some(_), _) if args.print_script => run::script_of(plan),
@@ -185,7 +187,7 @@ fn run(args: &Args, plan: &Plan, mixed: bool) -> ExitCode {
                 require_coverage: args.require_coverage,
                 mixed,
             };
-            run::many(plan, &batch)
+            run::many(plan, plan_of, &batch)
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::sums::{Sums, as_json};
 use screenplay::Fault;
 use sim::{
-    scenario::{Plan, SCENARIOS, Scenario, of_seed},
+    scenario::{Plan, SCENARIOS, Scenario},
     world,
 };
 use std::{
@@ -38,7 +38,7 @@ pub(crate) struct Batch {
     pub(crate) mixed: bool,
 }
 
-/// The commit of the tree this was built in, as far as it can be told.
+/// The commit of the checkout this was built in as it is now, as far as it can be told.
 fn commit() -> String {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let git = |arguments: &[&str]| {
@@ -51,6 +51,15 @@ fn commit() -> String {
     let changed =
         git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
     if changed { format!("{commit} with changes") } else { commit }
+}
+
+/// Exit status of worlds that held: wrong use if they were to show a planted bug that no code asked for.
+fn never_asked(plan: &Plan, asked: u64) -> ExitCode {
+    if plan.planted.is_empty() || asked > 0 {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("vestal: no code asked for the planted bug {:?}; see scripts/mutants", plan.planted);
+    ExitCode::from(2)
 }
 
 /// Runs one world here.
@@ -80,10 +89,12 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
         }
         println!("seeds run: 1, failed: {}", u64::from(violation.is_some()));
     }
-    let Some(violation) = violation else { return ExitCode::SUCCESS };
+    let Some(violation) = violation else {
+        return if as_json_only { ExitCode::SUCCESS } else { never_asked(plan, report.asked) };
+    };
     println!("BROKEN {violation}");
     println!(
-        "at step {} ({:?} of simulated time), commit {}; to run it again:",
+        "at step {} ({:?} of simulated time), checkout at {}; to run it again:",
         report.simulated.as_millis(),
         report.simulated,
         commit()
@@ -94,9 +105,9 @@ pub(crate) fn one(plan: &Plan, as_json_only: bool) -> ExitCode {
 
 /// Runs one world here and prints what went wrong in it as a script; whether it held is in a comment.
 pub(crate) fn script_of(plan: &Plan) -> ExitCode {
-    let (report, verdict) = match world::run(plan) {
-        Ok(report) => (report, "everything held".to_owned()),
-        Err(broken) => (broken.1, format!("BROKEN {}", broken.0)),
+    let (report, verdict, status) = match world::run(plan) {
+        Ok(report) => (report, "everything held".to_owned(), ExitCode::SUCCESS),
+        Err(broken) => (broken.1, format!("BROKEN {}", broken.0), ExitCode::FAILURE),
     };
     println!("# {}\n# simulated: {verdict}", plan.line());
     let unsaid: Vec<_> = Fault::ALL
@@ -108,7 +119,7 @@ pub(crate) fn script_of(plan: &Plan) -> ExitCode {
         println!("# of {} only what came of them is here", unsaid.join(" and "));
     }
     print!("{}", report.script);
-    ExitCode::SUCCESS
+    status
 }
 
 /// Runs a world in a process of its own: whether it held, and what it said.
@@ -158,28 +169,19 @@ pub(crate) fn apart(plan: &Plan) -> (bool, String) {
     (!hangs && status.is_ok_and(|status| status.success()), text)
 }
 
-/// Runs many worlds.
-pub(crate) fn many(plan: &Plan, batch: &Batch) -> ExitCode {
+/// Runs many worlds, that of each seed by its plan; `usual` is one of them.
+pub(crate) fn many(usual: &Plan, plan_of: &(dyn Fn(u64) -> Plan + Sync), batch: &Batch) -> ExitCode {
     let begun = Instant::now();
     let (next, run, failed) = (AtomicU64::new(batch.from), AtomicU64::new(0), AtomicU64::new(0));
     let stop = AtomicBool::new(false);
     let sums = Mutex::new(Sums::default());
-    let of_seed = |seed| {
-        let scenario = if batch.mixed { of_seed(seed) } else { plan.scenario };
-        if batch.mixed {
-            let usual = Plan::new(scenario, seed);
-            Plan { without: plan.without.clone(), planted: plan.planted.clone(), ..usual }
-        } else {
-            Plan { seed, ..plan.clone() }
-        }
-    };
     let work = || {
         while !stop.load(Ordering::Relaxed) && batch.budget.is_none_or(|budget| begun.elapsed() < budget) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= batch.to {
                 return;
             }
-            let (held, text) = apart(&of_seed(seed));
+            let (held, text) = apart(&plan_of(seed));
             run.fetch_add(1, Ordering::Relaxed);
             let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
             let report = text.lines().find_map(|line| line.strip_prefix("REPORT "));
@@ -219,9 +221,9 @@ pub(crate) fn many(plan: &Plan, batch: &Batch) -> ExitCode {
     let (run, failed) = (run.into_inner(), failed.into_inner());
     sums.print(begun.elapsed());
     let scenarios: Vec<&Scenario> =
-        if batch.mixed { SCENARIOS.iter().collect() } else { vec![plan.scenario] };
+        if batch.mixed { SCENARIOS.iter().collect() } else { vec![usual.scenario] };
     let mut missing = sums.missing(&scenarios, batch.mixed);
-    missing.retain(|name| !plan.without.iter().any(|fault| *name == format!("fault {}", fault.name())));
+    missing.retain(|name| !usual.without.iter().any(|fault| *name == format!("fault {}", fault.name())));
     let what = missing.join(", ");
     match (missing.is_empty(), batch.require_coverage) {
         (true, _) => println!("coverage: complete"),
@@ -236,5 +238,5 @@ pub(crate) fn many(plan: &Plan, batch: &Batch) -> ExitCode {
     }
     println!("seeds run: {run}, failed: {failed}");
     let valid = !too_few && (missing.is_empty() || !batch.require_coverage);
-    if failed > 0 || !valid { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failed > 0 || !valid { ExitCode::FAILURE } else { never_asked(usual, sums.asked()) }
 }

@@ -22,9 +22,11 @@ pub(crate) fn as_json(report: &Report, scenario: &Scenario) -> Value {
         "answers": report.work.answers,
         "unanswered": report.work.unanswered,
         "compared": report.work.compared,
+        "analysed": report.work.analysed,
         "scrapes": report.work.scrapes,
         "terms": report.terms,
         "hashes": report.hashes,
+        "asked": report.asked,
         "bytes": report.net.bytes,
         "net_digest": format!("{:016x}", report.net.digest),
         "trace_lines": report.trace.0,
@@ -33,6 +35,14 @@ pub(crate) fn as_json(report: &Report, scenario: &Scenario) -> Value {
 }
 
 type Counts = BTreeMap<String, u64>;
+
+/// What every batch must have done for its verdict to mean anything: the number in a report, and what it is.
+const DONE: [(&str, &str); 4] = [
+    ("answers", "answers to default queries"),
+    ("compared", "samples compared"),
+    ("analysed", "aggregations and functions judged"),
+    ("hashes", "hashes compared"),
+];
 
 /// Sums of many reports.
 #[derive(Debug, Default)]
@@ -74,17 +84,28 @@ impl Sums {
         self.numbers.get(name).copied().unwrap_or(0)
     }
 
-    /// What should have happened and did not: the faults of the scenarios that ran, the named points and, in a batch
-    /// over all scenarios, the paths that must be taken sometimes.
+    /// How often code asked for the planted bug that is awake.
+    pub(crate) fn asked(&self) -> u64 {
+        self.number("asked")
+    }
+
+    /// What should have happened and did not: what every batch does, the faults of the scenarios that ran, a plug that
+    /// was really pulled where they arm any and, in a batch over all scenarios, the named points and the paths that
+    /// must be taken sometimes: no scenario alone shows all of these.
     pub(crate) fn missing(&self, scenarios: &[&Scenario], mixed: bool) -> Vec<String> {
         let faults: BTreeSet<Fault> =
             scenarios.iter().flat_map(|scenario| scenario.faults).copied().collect();
+        let undone =
+            DONE.iter().filter(|(name, _)| self.number(name) == 0).map(|(_, what)| (*what).to_owned());
+        let unpulled = faults.contains(&Fault::Point) && self.deaths.is_empty();
+        let unpulled = unpulled.then(|| "plug pulled at a named point".to_owned());
         let faults = faults.into_iter().map(Fault::name).filter(|name| !self.faults.contains_key(*name));
-        let points = POINTS.iter().copied().filter(|name| !self.points.contains_key(*name));
+        let points = POINTS.iter().copied().filter(|name| mixed && !self.points.contains_key(*name));
         let paths = SOMETIMES.iter().copied().filter(|name| mixed && !self.sometimes.contains_key(*name));
         let named = |kind: &'static str| move |name: &str| format!("{kind} {name}");
         let faults = faults.map(named("fault"));
-        faults.chain(points.map(named("point"))).chain(paths.map(named("path:"))).collect()
+        let named = faults.chain(points.map(named("point"))).chain(paths.map(named("path:")));
+        undone.chain(unpulled).chain(named).collect()
     }
 
     pub(crate) fn print(&self, real: Duration) {
@@ -96,15 +117,17 @@ impl Sums {
         println!("plug pulled at: {}", list(&self.deaths));
         println!("paths: {}", list(&self.sometimes));
         let reached = POINTS.iter().filter(|point| self.points.contains_key(**point)).count();
-        println!("named points reached: {reached} of {}", POINTS.len());
+        let deadly = POINTS.iter().filter(|point| self.deaths.contains_key(**point)).count();
+        println!("named points reached: {reached} of {}, places of death: {deadly}", POINTS.len());
         println!(
             "samples acknowledged {}, writes not acknowledged {}, answers {}, not answered {}, samples compared {}, \
-             hashes compared {}, terms {}, scrapes {}",
+             analysed {}, hashes compared {}, terms {}, scrapes {}",
             self.number("acknowledged"),
             self.number("unacknowledged"),
             self.number("answers"),
             self.number("unanswered"),
             self.number("compared"),
+            self.number("analysed"),
             self.number("hashes"),
             self.number("terms"),
             self.number("scrapes"),
@@ -130,11 +153,20 @@ mod tests {
         let mut sums = Sums::default();
         let points: serde_json::Map<_, _> =
             POINTS.iter().skip(1).map(|point| ((*point).to_owned(), json!(1))).collect();
-        sums.add(&json!({ "faults": { "wipe": 2, "kill": 1, "latency": 1, "point": 1, "slow-sync": 1 }, "points": points }));
-        let lacks = [format!("point {}", POINTS[0]), "fault restart".to_owned()];
-        let mut missing = sums.missing(&[scenario], false);
-        missing.sort_by_key(|name| std::cmp::Reverse(name.clone()));
-        assert_eq!(missing, lacks);
-        assert_eq!(sums.missing(&[scenario], true).len(), 2 + SOMETIMES.len());
+        let done = |analysed: u64, deaths: serde_json::Value| {
+            json!({
+                "faults": { "wipe": 2, "kill": 1, "latency": 1, "point": 1, "slow-sync": 1 },
+                "points": points, "deaths": deaths,
+                "answers": 1, "compared": 1, "analysed": analysed, "hashes": 1,
+            })
+        };
+        sums.add(&done(0, json!({})));
+        let lacks = ["aggregations and functions judged", "plug pulled at a named point", "fault restart"];
+        assert_eq!(sums.missing(&[scenario], false), lacks);
+        sums.add(&done(1, json!({ "stop.begin": 1 })));
+        assert_eq!(sums.missing(&[scenario], false), ["fault restart"]);
+        let missing = sums.missing(&[scenario], true);
+        assert_eq!(missing.len(), 2 + SOMETIMES.len());
+        assert!(missing.contains(&format!("point {}", POINTS[0])));
     }
 }
