@@ -309,6 +309,7 @@ fn a_step_of_a_range_is_an_instant() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a thread with a stack of a given size")]
 fn a_deep_tree_fits_into_a_small_stack() {
     let small = std::thread::Builder::new().stack_size(2 << 20);
     let run = || {

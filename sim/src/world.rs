@@ -195,6 +195,7 @@ fn flags(index: usize, shards: u32) -> Vec<String> {
 ///
 /// # Panics
 /// If the world itself is broken.
+#[expect(clippy::disallowed_methods, reason = "a world's thread is real")]
 pub fn run(plan: &Plan) -> Result<Report, Box<(Violation, Report)>> {
     let plan = plan.clone();
     let body = move || {

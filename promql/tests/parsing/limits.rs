@@ -1,4 +1,5 @@
 //! What the parser refuses for its size. Run on a thread with the stack of a worker.
+#![expect(clippy::disallowed_methods, reason = "a thread with a stack of a given size")]
 
 use promql::{ParserOptions, parse};
 
