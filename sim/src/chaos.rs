@@ -11,7 +11,7 @@ use crate::{
     inject::{Scene, Undo, decide},
     machine::{Death, Machine},
     net::Wires,
-    points,
+    points::{self, Armed},
     scenario::Plan,
     trace,
 };
@@ -38,6 +38,44 @@ pub enum Guise {
 /// Whether what it befalls has everything it acknowledged when it is over, and all the time a clock that is right.
 fn spares_disks(fault: Fault) -> bool {
     matches!(fault, Fault::Kill | Fault::Point | Fault::Power | Fault::Restart | Fault::Pause)
+}
+
+/// What a node passes while its cluster forms; rarely or never afterwards.
+const FORMING_POINTS: [&str; 14] = [
+    "file.replace.renamed",
+    "file.replace.synced",
+    "file.replace.written",
+    "identity.save.begin",
+    "identity.save.durable",
+    "join.formed",
+    "join.formed",
+    "join.log.claimed",
+    "join.meta.hosted",
+    "log.batch.synced",
+    "log.open.recovered",
+    "log.segment.created",
+    "raft.vote.saved",
+    "shards.hosted",
+];
+
+/// Arms a plug before the cluster forms, in half of the seeds of chaos and crash that enable plugs at all. As a fault
+/// it has the number 0. Whether one was armed.
+#[must_use]
+pub fn arm_while_forming(plan: &Plan, machines: &[Machine]) -> bool {
+    let dice = Dice::new(plan.seed, "fault 0");
+    let scenario = ["chaos", "crash"].contains(&plan.scenario.name);
+    let enabled = plan.faults().contains(&Fault::Point) && !plan.without.contains(&Fault::Point);
+    if !scenario || !dice.chance(50) || !enabled || plan.skip.contains(&0) {
+        return false;
+    }
+    let point = *dice.pick(&FORMING_POINTS);
+    let machines = machines.iter().enumerate().map(|(at, machine)| (at, machine.outside.clone())).collect();
+    let death = if dice.chance(50) { Death::Killed } else { Death::PowerLoss };
+    let passes = dice.below(3);
+    let delay = if dice.chance(30) { dice.millis(1, 20) } else { Duration::ZERO };
+    trace::say(&format!("FAULT 0 point: at {point} while the cluster forms"));
+    points::arm(Some(Armed { machines, point, passes, delay, death, seed: dice.next() }));
+    true
 }
 
 /// What the world has to do for a fault.

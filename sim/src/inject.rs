@@ -283,6 +283,9 @@ impl Chaos {
                 points::arm(Some(Armed { machines, point, passes, delay, death, seed }));
                 let patience = Duration::from_secs(if changes { 20 } else { 5 });
                 self.later(now + patience, Undo::Disarm);
+                if !changes {
+                    self.lead_to(point, at, dice, scene);
+                }
             }
             Fault::Pause => {
                 note = format!("{note} until {end:?}");
@@ -294,6 +297,28 @@ impl Chaos {
             }
         }
         Some(note)
+    }
+
+    /// What only a node passes that starts or stops is passed soon.
+    fn lead_to(&mut self, point: &str, at: usize, dice: &Dice, scene: &mut Scene<'_>) {
+        let (now, machine) = (scene.now, &mut scene.machines[at]);
+        let lasts = dice.millis(100, 1000);
+        if point.starts_with("stop.") {
+            machine.order(Order::Stop);
+            self.later(now + Duration::from_secs(12), Undo::Start(at));
+            self.tell(Event {
+                at: now,
+                fault: Fault::Restart,
+                node: at,
+                other: at,
+                by: 0,
+                lasts: Duration::ZERO,
+            });
+        } else if point.starts_with("log.open.") || point == "shards.hosted" {
+            machine.die(Death::Killed);
+            self.later(now + lasts, Undo::Start(at));
+            self.tell(Event { at: now, fault: Fault::Kill, node: at, other: at, by: 0, lasts });
+        }
     }
 
     fn links(&mut self, event: &Event, dice: &Dice, scene: &mut Scene<'_>) -> Option<String> {

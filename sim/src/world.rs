@@ -10,7 +10,7 @@ mod operator;
 
 use crate::{
     actors::{http, reader, target, writer},
-    chaos::Chaos,
+    chaos::{self, Chaos},
     dice::Dice,
     entropy,
     inject::Scene,
@@ -291,13 +291,19 @@ impl World {
         }
         self.begin_actors();
         let shards = self.shards();
+        let armed = chaos::arm_while_forming(&self.plan, &self.machines);
         self.until(FORMING, "the cluster does not form", |world| {
             liveness::not_whole(&world.machines, shards)
         })?;
+        points::arm(None);
         let formed = liveness::terms(&self.machines);
         trace::say(&format!("PHASE chaos: {:?}", self.plan.faults()));
         let begin = self.now + Duration::from_millis(500);
-        self.chaos = Some(Chaos::new(&self.plan, begin));
+        let mut chaos = Chaos::new(&self.plan, begin);
+        if armed {
+            *chaos.injected.entry(Fault::Point.name()).or_default() += 1;
+        }
+        self.chaos = Some(chaos);
         self.advance(self.plan.chaos)?;
         trace::say("PHASE heal");
         if let Some(mut chaos) = self.chaos.take() {
