@@ -474,8 +474,8 @@ impl Duties {
         if now.saturating_sub(upkeep.retained) >= RETAIN_INTERVAL {
             upkeep.retained = now;
             if plan.is_usable
-                && let Some(cutoff) =
-                    self.retention_time().and_then(|time| self.replica.retention_cutoff(time))
+                && let Some(time) = self.retention_time()
+                && let Some(cutoff) = self.replica.retention_cutoff(time, &self.node.data_shards())
             {
                 self.command(DataCommand::Retain { cutoff }).await;
             }
@@ -572,7 +572,7 @@ fn settings(node: &Node, plan: &super::TargetPlan) -> ShardSettings {
         version: plan.version,
         out_of_order_window: config.map_or(DurationMs(0), |config| config.out_of_order_time_window),
         retention_time: config.and_then(|config| config.retention_time).unwrap_or(flag_time),
-        retention_bytes: size / u64::from(node.meta.state().shards.max(1)),
+        retention_bytes: size,
         ..ShardSettings::default()
     }
 }

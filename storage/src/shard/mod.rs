@@ -295,21 +295,6 @@ impl DataShard {
         self.read().settings.clone()
     }
 
-    /// The cutoff that retention by time and by size asks for at `time`, if it is later than the one in force: what
-    /// the leader proposes as `Retain`.
-    #[must_use]
-    pub fn retention_cutoff(&self, time: TimestampMs) -> Option<TimestampMs> {
-        let state = self.read();
-        let settings = &state.settings;
-        let by_time = (settings.retention_time.0 > 0).then(|| time.minus(settings.retention_time));
-        let by_size = match settings.retention_bytes {
-            0 => None,
-            bytes => state.size_cutoff(bytes),
-        };
-        let cutoff = by_time.max(by_size)?;
-        (window::partition_of(cutoff) > state.cutoff.0).then_some(cutoff)
-    }
-
     /// The state hash at present.
     #[must_use]
     pub fn state_hash(&self) -> u128 {

@@ -1,9 +1,13 @@
 //! Retention: whole partitions before the cutoff go, with everything that only they explain.
 //!
-//! The leader turns retention by time and by size into cutoffs ([`super::DataShard::retention_cutoff`]); apply only
-//! follows the command. The store itself drops the partitions with the next checkpoint.
+//! The leader turns retention by time and by size into cutoffs ([`DataShard::retention_cutoff`]); apply only follows the
+//! command. The store itself drops the partitions with the next checkpoint.
+//!
+//! The size is that of all samples on a node: its shards lose the same partitions, the oldest first, however unequal
+//! they are. The partition that is being written is never dropped: a cutoff behind it would refuse what comes next.
 
 use super::{
+    DataShard,
     command::Refusal,
     hash,
     index::NO_COLUMN,
@@ -14,7 +18,11 @@ use super::{
 };
 use model::TimestampMs;
 use roaring::RoaringBitmap;
-use std::sync::{Arc, RwLock};
+use std::{
+    borrow::Borrow,
+    collections::BTreeMap,
+    sync::{Arc, RwLock},
+};
 
 impl State {
     /// Drops partitions that end at or before `cutoff`.
@@ -82,21 +90,60 @@ impl State {
         }
     }
 
-    /// The cutoff that keeps at most `bytes` of samples, given what partitions take; `None` if all fit.
-    pub(crate) fn size_cutoff(&self, bytes_max: u64) -> Option<TimestampMs> {
-        let mut sizes = std::collections::BTreeMap::<i64, u64>::new();
+    /// Adds what the partitions take to `sizes`, in bytes; one that is all open takes nothing yet.
+    fn add_sizes(&self, sizes: &mut BTreeMap<i64, u64>) {
+        for partition in self.partitions.keys() {
+            sizes.entry(*partition).or_default();
+        }
         for chunk in self.sources.iter().flatten().flat_map(|source| source.chunks.iter()) {
             *sizes.entry(chunk.name.partition).or_default() += chunk.bytes;
         }
-        let mut left = bytes_max;
-        for (partition, bytes) in sizes.iter().rev() {
-            match left.checked_sub(*bytes) {
-                Some(rest) => left = rest,
-                None => return Some(TimestampMs(partition.saturating_add(PARTITION_MS))),
+    }
+}
+
+impl DataShard {
+    /// The cutoff that retention by time and by size asks for at `time`, if it is later than the one in force: what
+    /// the leader proposes as `Retain`. `node` are all data shards of this node, this one included: they share the
+    /// size.
+    #[must_use]
+    pub fn retention_cutoff(
+        &self,
+        time: TimestampMs,
+        node: &[impl Borrow<DataShard>],
+    ) -> Option<TimestampMs> {
+        let (settings, in_force) = {
+            let state = self.read();
+            (state.settings.clone(), state.cutoff)
+        };
+        let by_time = (settings.retention_time.0 > 0).then(|| time.minus(settings.retention_time));
+        let by_size = match settings.retention_bytes {
+            0 => None,
+            bytes_max => {
+                let mut sizes = BTreeMap::new();
+                node.iter().for_each(|shard| shard.borrow().read().add_sizes(&mut sizes));
+                size_cutoff(&sizes, bytes_max, time)
+            }
+        };
+        let cutoff = by_time.max(by_size)?;
+        (partition_of(cutoff) > in_force.0).then_some(cutoff)
+    }
+}
+
+/// The cutoff that keeps at most `bytes_max` of partitions with these sizes; `None` if all fit. Neither the newest
+/// partition nor the one of `time` is before it, whatever they take.
+fn size_cutoff(sizes: &BTreeMap<i64, u64>, bytes_max: u64, time: TimestampMs) -> Option<TimestampMs> {
+    let newest = *sizes.keys().next_back()?;
+    let mut left = bytes_max;
+    for (partition, bytes) in sizes.iter().rev() {
+        match left.checked_sub(*bytes) {
+            Some(rest) => left = rest,
+            None => {
+                let cutoff = partition.saturating_add(PARTITION_MS).min(newest).min(partition_of(time));
+                return Some(TimestampMs(cutoff));
             }
         }
-        None
     }
+    None
 }
 
 fn needs_retention(source: &Source, first: i64) -> bool {

@@ -12,7 +12,7 @@ pub struct ShardSettings {
     pub out_of_order_window: DurationMs,
     /// How long samples are kept; the leader turns it into the cutoffs of `Retain`. 0: for ever.
     pub retention_time: DurationMs,
-    /// How many bytes of samples are kept, in this shard; likewise. 0: no limit.
+    /// How many bytes of samples a node keeps, all its shards together; likewise. 0: no limit.
     pub retention_bytes: u64,
     /// Active series of one source at most; more are rejected.
     pub source_series_max: u32,

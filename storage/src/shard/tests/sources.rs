@@ -135,22 +135,73 @@ fn retention_drops_whole_partitions_with_their_series() {
     assert_eq!(f.all(), all);
 }
 
+fn keep_bytes(f: &mut Fixture, bytes: u64) {
+    let settings = crate::shard::ShardSettings {
+        version: model::ConfigVersion(1),
+        retention_time: DurationMs(0),
+        retention_bytes: bytes,
+        ..Default::default()
+    };
+    f.apply(&DataCommand::Settings(settings));
+}
+
 #[test]
 fn retention_by_size_asks_for_a_cutoff() {
     let mut f = Fixture::new();
     for i in 0..10 {
         f.scraped(&scrape("a"), i * 2 * HOUR, &[("x", 1.0)]);
     }
-    let settings = crate::shard::ShardSettings {
-        version: model::ConfigVersion(1),
-        retention_time: DurationMs(0),
-        retention_bytes: 1,
-        ..Default::default()
-    };
-    f.apply(&DataCommand::Settings(settings));
-    let cutoff = f.shard.retention_cutoff(TimestampMs(20 * HOUR)).expect("too much is kept");
+    keep_bytes(&mut f, 1);
+    let cutoff = f.shard.retention_cutoff(TimestampMs(20 * HOUR), &[&f.shard]).expect("too much is kept");
     f.apply(&DataCommand::Retain { cutoff });
     assert_eq!(f.select("x"), format!("x {}=1", 18 * HOUR));
+}
+
+#[test]
+fn the_newest_partition_stays_and_is_written_to_however_large_it_is() {
+    let mut f = Fixture::new();
+    f.scraped(&scrape("a"), 17 * HOUR, &[("x", 1.0)]);
+    f.scraped(&scrape("a"), 18 * HOUR, &[("x", 2.0)]);
+    f.scraped(&scrape("a"), 18 * HOUR + 1, &[("y", 3.0)]);
+    f.checkpoint(30 * HOUR);
+    keep_bytes(&mut f, 1);
+    let time = TimestampMs(18 * HOUR + 2);
+    let cutoff = f.shard.retention_cutoff(time, &[&f.shard]).expect("too much is kept");
+    f.apply(&DataCommand::Retain { cutoff });
+    assert_eq!(f.shard.retention_cutoff(time, &[&f.shard]), None);
+    f.scraped(&scrape("a"), 18 * HOUR + 2, &[("x", 4.0)]);
+    assert_eq!(f.select("x"), format!("x {}=2 {}=stale {}=4", 18 * HOUR, 18 * HOUR + 1, 18 * HOUR + 2));
+}
+
+#[test]
+fn one_shard_with_all_samples_has_the_whole_size() {
+    let (mut full, empty) = (Fixture::new(), Fixture::new());
+    for i in 0..10 {
+        full.scraped(&scrape("a"), i * 2 * HOUR, &[("x", 1.0)]);
+    }
+    full.checkpoint(30 * HOUR);
+    let time = TimestampMs(19 * HOUR);
+    let bytes = full.shard.stats(1).chunk_bytes;
+    keep_bytes(&mut full, bytes);
+    assert_eq!(full.shard.retention_cutoff(time, &[&full.shard, &empty.shard]), None);
+}
+
+#[test]
+fn all_shards_of_a_node_lose_the_same_partitions() {
+    let (mut large, mut small) = (Fixture::new(), Fixture::new());
+    for i in 0..3 {
+        let values: Vec<_> = ["u", "v", "w", "x", "y", "z"].map(|name| (name, i as f64)).to_vec();
+        large.scraped(&scrape("a"), i * 2 * HOUR, &values);
+        small.scraped(&scrape("a"), i * 2 * HOUR, &[("x", 1.0)]);
+    }
+    large.checkpoint(30 * HOUR);
+    small.checkpoint(30 * HOUR);
+    let bytes = large.shard.stats(1).chunk_bytes + small.shard.stats(1).chunk_bytes;
+    keep_bytes(&mut large, bytes - 1);
+    keep_bytes(&mut small, bytes - 1);
+    let (node, time) = ([&large.shard, &small.shard], TimestampMs(5 * HOUR));
+    assert_eq!(large.shard.retention_cutoff(time, &node), Some(TimestampMs(2 * HOUR)));
+    assert_eq!(small.shard.retention_cutoff(time, &node), Some(TimestampMs(2 * HOUR)));
 }
 
 #[test]
