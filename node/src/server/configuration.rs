@@ -112,8 +112,10 @@ impl Configuration {
 
     /// Offers a text that was checked.
     async fn offer(&self, text: &str, mode: OfferMode) -> Result<ConfigVersion, String> {
-        let files = self.files_to_offer(text)?;
+        let config = self.check(text)?;
+        let files = self.read_files(&config);
         let hashes: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.clone(), hash(text))).collect();
+        let files = self.files_to_offer(&config, files);
         let offer = MetaCommand::OfferConfig {
             node: Some(self.node.id()),
             mode,
@@ -143,39 +145,29 @@ impl Configuration {
         config::parse(&file, text, self.node.options.unsupported()).map_err(|error| error.to_string())
     }
 
-    /// The files that go with a configuration. One that is broken here stays as the cluster has it: as in Prometheus,
-    /// its last good targets are the ones that count.
-    fn files_to_offer(&self, text: &str) -> Result<ConfigFiles, String> {
-        let (mut files, broken) = self.read_files(text)?;
+    /// The files that go with a configuration, given those that this node could read.
+    fn files_to_offer(&self, config: &config::Config, read: ConfigFiles) -> ConfigFiles {
         let state = self.node.meta.state();
-        let committed = state.config().map(|config| &config.files);
-        for path in broken {
-            if let Some(contents) = committed.and_then(|files| files.get(&path)) {
-                files.insert(path, contents.clone());
-            }
+        match state.config() {
+            Some(committed) => completed(read, &committed.files, &config.file_sd_patterns()),
+            None => read,
         }
-        Ok(files)
     }
 
-    /// Contents of the service discovery files that a configuration names and this node has, and the names of those
-    /// that cannot be used.
-    fn read_files(&self, text: &str) -> Result<(ConfigFiles, Vec<String>), String> {
-        let config = self.check(text)?;
+    /// Contents of the service discovery files that a configuration names, and that this node has and can use.
+    fn read_files(&self, config: &config::Config) -> ConfigFiles {
         let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
-        let (mut files, mut broken) = (ConfigFiles::new(), Vec::new());
+        let mut files = ConfigFiles::new();
         for pattern in config.file_sd_patterns() {
             for path in expand(&*self.node.ports.fs, base, &pattern) {
                 let full = base.join(&path);
                 match self.node.ports.fs.read(&full) {
-                    Ok(contents) => match self.usable(&path, contents) {
-                        Some(contents) => drop(files.insert(path, contents)),
-                        None => broken.push(path),
-                    },
+                    Ok(contents) => files.extend(self.usable(&path, contents).map(|text| (path, text))),
                     Err(error) => tracing::debug!(file = %full.display(), %error, "left out"),
                 }
             }
         }
-        Ok((files, broken))
+        files
     }
 
     /// The text of a file of targets, if it can be used.
@@ -226,7 +218,8 @@ impl Configuration {
                 let Some(text) = this.node.meta.state().config().map(|config| config.text.clone()) else {
                     continue;
                 };
-                let Ok((mut files, _)) = this.read_files(&text) else { continue };
+                let Ok(config) = this.check(&text) else { continue };
+                let mut files = this.read_files(&config);
                 files.extend(this.deleted_files(&files, &mut seen));
                 let changed: ConfigFiles = {
                     let remembered = &this.state().remembered.files;
@@ -279,6 +272,18 @@ impl Configuration {
         }
         self.remember(|remembered| remembered.files.extend(seen));
     }
+}
+
+/// The files that were read, and of those that the cluster has the ones that a pattern names and that were not read: what
+/// is missing, unreadable or broken on one node keeps its last good targets, as in Prometheus. Only a file that is
+/// deleted under a node's eyes loses them.
+fn completed(mut read: ConfigFiles, committed: &ConfigFiles, patterns: &[String]) -> ConfigFiles {
+    for (path, contents) in committed {
+        if patterns.iter().any(|pattern| super::plan::matches_pattern(pattern, path)) {
+            read.entry(path.clone()).or_insert_with(|| contents.clone());
+        }
+    }
+    read
 }
 
 /// The text of a file of targets, or what is wrong with it. One that was offered as it is was read then, and is not read
@@ -348,8 +353,8 @@ impl ConfigSource for Configuration {
 
     fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
         Box::pin(async move {
-            self.check(&yaml)?;
-            let files = self.files_to_offer(&yaml)?;
+            let config = self.check(&yaml)?;
+            let files = self.files_to_offer(&config, self.read_files(&config));
             let at = self.node.ports.clock.now();
             let offer =
                 MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
@@ -375,7 +380,27 @@ impl ConfigSource for Configuration {
 
 #[cfg(test)]
 mod tests {
-    use super::checked_file;
+    use super::{checked_file, completed};
+    use raft::meta::ConfigFiles;
+
+    fn files(pairs: &[(&str, &str)]) -> ConfigFiles {
+        pairs.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_a_node_lacks_of_the_clusters_files_is_kept_and_what_no_pattern_names_is_not() {
+        let committed =
+            files(&[("t/a.json", "old"), ("t/b.json", "b"), ("one.json", "1"), ("gone.json", "g")]);
+        let patterns = ["t/*.json", "one.json"].map(str::to_owned);
+        let all = completed(files(&[("t/a.json", "new")]), &committed, &patterns);
+        assert_eq!(all, files(&[("t/a.json", "new"), ("t/b.json", "b"), ("one.json", "1")]));
+    }
+
+    #[test]
+    fn a_node_without_any_of_the_files_takes_no_targets_away() {
+        let committed = files(&[("t/a.json", "a"), ("t/b.json", "b")]);
+        assert_eq!(completed(files(&[]), &committed, &["t/*.json".to_owned()]), committed);
+    }
 
     #[test]
     fn a_broken_file_of_targets_is_not_offered() {

@@ -2,7 +2,7 @@
 
 use crate::load::{PATIENCE, every_second, options};
 use std::{fs, path::PathBuf, process::Command};
-use tests::{Cluster, Targets, my_turn, run, vestal_binary, wait_until};
+use tests::{Cluster, Targets, my_turn, now_ms, run, vestal_binary, wait_until};
 
 /// Line 4 is wrong.
 const BAD: &str = "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_nmae: a\n";
@@ -131,6 +131,17 @@ fn file_sd_targets_follow_their_file() {
     let reload = cluster.client(1).post("/-/reload", &[], b"").expect("an answer");
     assert_eq!(reload.status, 200, "{reload:?}");
     wait_until("the last good targets stay", PATIENCE, || count("2"));
+    // One that is away for a moment, or on the node that reloads only, takes no targets away either.
+    fs::rename(&file, dir.path().join("away")).unwrap();
+    let reload = cluster.client(1).post("/-/reload", &[], b"").expect("an answer");
+    assert_eq!(reload.status, 200, "{reload:?}");
+    let after = now_ms() / 1000 + 3;
+    fs::rename(dir.path().join("away"), &file).unwrap();
+    wait_until("both targets go on after the reload", PATIENCE, || {
+        let found = cluster.client(1).query(&format!("count(timestamp(up) > {after})"), None)?;
+        let both = found.first().is_some_and(|found| found["value"][1] == "2");
+        if both { Ok(()) } else { Err(format!("{found:?}")) }
+    });
     fs::write(&part, list(&targets.addresses()[1..])).unwrap();
     fs::rename(&part, &file).unwrap();
     wait_until("one target, once the file is good again", PATIENCE, || count("1"));
