@@ -71,7 +71,8 @@ pub enum Undo {
 /// What of a machine's files may be damaged; what is advice only, or known to be replaced, is not.
 fn matters(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    path.starts_with(DATA_DIR) && !["queries.active", "joining", "lock", "offered.json"].contains(&name)
+    path.starts_with(DATA_DIR)
+        && !["current.json", "queries.active", "joining", "lock", "offered.json"].contains(&name)
 }
 
 /// What is done to members while one is being replaced. The middle of a change lies behind its beginning.

@@ -352,16 +352,19 @@ impl Cluster {
         }
     }
 
-    /// Waits until node `i` is ready.
+    /// Waits until node `i` is ready: then it answers a default query at once.
     ///
     /// # Panics
-    /// If it is not within `patience`; the message has the end of its log.
+    /// If it is not within `patience`, or does not answer; the message has the end of its log.
     pub fn wait_node_ready(&self, i: usize, patience: Duration) {
         let client = self.client(i);
         wait_until(&format!("node-{i} is ready"), patience, || match client.get("/-/ready", &[]) {
             Ok(answer) if answer.status == 200 => Ok(()),
             other => Err(format!("{other:?}\n{}", self.log_tail(i))),
         });
+        let answer = client.get("/api/v1/query", &[("query", "up")]);
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        assert_eq!(status, 200, "node-{i} is ready and does not answer: {answer:?}\n{}", self.log_tail(i));
     }
 
     /// Waits until every shard has a leader and, where `whole`, one more node may be lost.

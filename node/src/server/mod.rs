@@ -280,6 +280,7 @@ impl Node {
         self.spawn("members", members::run(self.clone(), ShardId::META));
         self.spawn("packing", packing::run(self.clone()));
         self.health.shards_open();
+        self.spawn("currency", health::ask(self.clone()));
         Ok(())
     }
 

@@ -47,7 +47,7 @@ impl NodeViews {
                 self.wait_applied(&ViewIndexes(indexes), deadline).await?;
             }
             Consistency::AtLeast(indexes) => self.wait_applied(&indexes, deadline).await?,
-            Consistency::Stale => warnings.extend(node.health.staleness()),
+            Consistency::Stale => warnings.extend(node.health.staleness(node.ports.clock.now())),
         }
         let views: Vec<_> = node.data_shards().iter().map(|shard| shard.view()).collect();
         let merged = MergedView::new(views.clone()).with_workers(node.ports.spawner.clone());
