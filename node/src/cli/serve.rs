@@ -65,7 +65,7 @@ pub(crate) struct ServeArgs {
     /// Where the HTTP API answers.
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     web_listen_address: String,
-    /// The URL under which the HTTP API is reached from outside.
+    /// The URL under which the HTTP API is reached from outside; its path stands before every path.
     #[arg(long = "web.external-url", value_name = "URL")]
     web_external_url: Option<String>,
     /// Allow reload and quit by HTTP request.
@@ -232,6 +232,12 @@ impl ServeArgs {
         let web_listen_address = web.parse().with_context(|| {
             format!("--web.listen-address: {web:?} is not an address; give IP:PORT or :PORT")
         })?;
+        let web_route_prefix = match &self.web_external_url {
+            Some(url) => route_prefix(url).with_context(|| {
+                format!("--web.external-url: {url:?} cannot be used; give http://HOST[:PORT][/PATH]")
+            })?,
+            None => String::new(),
+        };
         let node_name = match self.node_name {
             Some(name) => name,
             None => {
@@ -251,6 +257,7 @@ impl ServeArgs {
             log_size: self.log_size,
             web_listen_address,
             web_external_url: self.web_external_url,
+            web_route_prefix,
             enable_lifecycle: self.web_enable_lifecycle,
             enable_remote_write_receiver: self.web_enable_remote_write_receiver,
             query_timeout: self.query_timeout,
@@ -277,6 +284,21 @@ impl ServeArgs {
     }
 }
 
+/// The path of an external URL as it stands before every path: empty, or with a slash in front and none behind.
+fn route_prefix(url: &str) -> anyhow::Result<String> {
+    let uri: hyper::Uri = url.parse().context("not a URL")?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    anyhow::ensure!(
+        is_http && uri.host().is_some_and(|host| !host.is_empty()),
+        "not a URL with http or https and a host"
+    );
+    anyhow::ensure!(uri.query().is_none() && !url.contains('#'), "a query or fragment leads nowhere");
+    let path = uri.path().trim_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    anyhow::ensure!(path.chars().all(is_plain), "only letters, digits and -._~/ are possible in its path");
+    Ok(if path.is_empty() { String::new() } else { format!("/{path}") })
+}
+
 #[derive(Debug, Parser)]
 #[command(name = "serve", no_binary_name = true)]
 struct Flags {
@@ -297,4 +319,37 @@ impl ServeOptions {
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     crate::logging::start(args.log_level, args.log_format);
     server::run(args.into_options()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(url: &str) -> Result<String, String> {
+        let options = ServeOptions::from_flags(&[format!("--web.external-url={url}")]);
+        options.map(|options| options.web_route_prefix).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn the_path_of_the_external_url_stands_before_every_path() {
+        assert_eq!(prefix("https://a.example/monitoring/vestal/").as_deref(), Ok("/monitoring/vestal"));
+        assert_eq!(prefix("http://a.example:9090").as_deref(), Ok(""));
+        assert_eq!(prefix("http://a.example:9090/").as_deref(), Ok(""));
+        assert_eq!(ServeOptions::from_flags(&[]).expect("no flag is needed").web_route_prefix, "");
+    }
+
+    #[test]
+    fn an_external_url_that_is_none_is_refused_with_field_and_remedy() {
+        let refused = |url: &str| prefix(url).expect_err(url);
+        assert_eq!(
+            refused("a.example:9090"),
+            "--web.external-url: \"a.example:9090\" cannot be used; give http://HOST[:PORT][/PATH]: \
+             not a URL with http or https and a host"
+        );
+        assert!(refused("/vestal").contains("not a URL with http"));
+        assert!(refused("ftp://a.example/").contains("not a URL with http"));
+        assert!(refused("http://a b/").contains("not a URL"));
+        assert!(refused("http://a/?x=1").contains("query"));
+        assert!(refused("http://a/{x}").contains("letters"));
+    }
 }

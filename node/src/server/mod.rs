@@ -93,6 +93,8 @@ pub struct ServeOptions {
     pub web_listen_address: SocketAddr,
     /// `--web.external-url`
     pub web_external_url: Option<String>,
+    /// The path of `--web.external-url`: what stands before every path; empty, or with a slash in front and none behind.
+    pub web_route_prefix: String,
     /// `--web.enable-lifecycle`
     pub enable_lifecycle: bool,
     /// `--web.enable-remote-write-receiver`
@@ -607,6 +609,19 @@ fn api_options(options: &ServeOptions) -> api::Options {
         // Whoever may change what is scraped, and with which files of secrets, may do anything.
         config_apply_enabled: options.enable_lifecycle,
         remote_write_enabled: options.enable_remote_write_receiver,
+        route_prefix: options.web_route_prefix.clone(),
         ..api::Options::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_stands_behind_the_path_of_the_external_url() {
+        let flags = ["--web.external-url=http://a.example/vestal/".to_owned()];
+        let options = ServeOptions::from_flags(&flags).expect("a URL");
+        assert_eq!(api_options(&options).route_prefix, "/vestal");
     }
 }
