@@ -14,6 +14,8 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The largest answer taken.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How much of an answer that is not the API's is looked at for a reason.
+const REASON_BYTES_MAX: usize = 1024;
 
 /// Sends one request and returns status and body.
 pub(crate) fn request(
@@ -61,10 +63,55 @@ async fn send(
 /// The `data` of an API answer, or its `error`.
 pub(crate) fn api_data(method: Method, url: &str, body: String) -> anyhow::Result<serde_json::Value> {
     let (status, answer) = request(method, url, "application/x-www-form-urlencoded", body)?;
-    let mut answer: serde_json::Value =
-        serde_json::from_slice(&answer).with_context(|| format!("{url}: {status}, and not an API answer"))?;
-    match answer["status"].as_str() {
-        Some("success") => Ok(answer["data"].take()),
-        _ => anyhow::bail!("{}", answer["error"].as_str().unwrap_or("the node gave no reason")),
+    data_of(url, status, &answer)
+}
+
+fn data_of(url: &str, status: StatusCode, body: &[u8]) -> anyhow::Result<serde_json::Value> {
+    let answer: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    match answer {
+        Some(mut answer) if answer["status"] == "success" => Ok(answer["data"].take()),
+        None if status.is_success() => anyhow::bail!("{url}: {status}, and not an API answer"),
+        _ => anyhow::bail!("{url}: {}", reason(status, body)),
+    }
+}
+
+/// Why a node did not do what it was asked: its `error`, or the text that it answers instead, as while it starts.
+pub(crate) fn reason(status: StatusCode, body: &[u8]) -> String {
+    let answer: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    if let Some(error) = answer.as_ref().and_then(|answer| answer["error"].as_str()) {
+        return error.to_owned();
+    }
+    // Who answers may be anybody, a proxy with a page of its own included.
+    let text = String::from_utf8_lossy(&body[..body.len().min(REASON_BYTES_MAX)]);
+    match text.trim_start().lines().next().map(str::trim_end) {
+        Some(line) if answer.is_none() && !line.is_empty() && !line.starts_with('<') => {
+            let line = line.strip_prefix("Service Unavailable: ").unwrap_or(line);
+            format!("{status}: {line}")
+        }
+        _ => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: StatusCode, body: &str) -> String {
+        data_of("http://a/x", status, body.as_bytes()).expect_err("no data").to_string()
+    }
+
+    #[test]
+    fn an_answer_without_data_is_told_by_the_reason_that_its_body_gives() {
+        let starting = "Service Unavailable: this node is starting, or is not yet a member of its cluster\n";
+        assert_eq!(
+            refused(StatusCode::SERVICE_UNAVAILABLE, starting),
+            "http://a/x: 503 Service Unavailable: this node is starting, or is not yet a member of its cluster"
+        );
+        let error = r#"{"status":"error","errorType":"bad_data","error":"invalid limit"}"#;
+        assert_eq!(refused(StatusCode::BAD_REQUEST, error), "http://a/x: invalid limit");
+        assert_eq!(refused(StatusCode::BAD_GATEWAY, "<html>no</html>"), "http://a/x: 502 Bad Gateway");
+        assert_eq!(refused(StatusCode::OK, "hello"), "http://a/x: 200 OK, and not an API answer");
+        let good = data_of("http://a/x", StatusCode::OK, br#"{"status":"success","data":1}"#);
+        assert_eq!(good.expect("data"), 1);
     }
 }
