@@ -39,7 +39,7 @@ pub struct Options {
     pub config_apply_enabled: bool,
     /// Bytes of a form body.
     pub form_bytes_max: usize,
-    /// Bytes of a configuration offered by `vestal config apply`.
+    /// Bytes of a configuration offered by `vestal config apply`: as many as the cluster keeps.
     pub config_bytes_max: usize,
     /// Bytes of a write as sent.
     pub write_body_bytes_max: usize,
@@ -81,7 +81,7 @@ impl Default for Options {
             remote_write_enabled: true,
             config_apply_enabled: true,
             form_bytes_max: 4 << 20, // Go takes 10 MiB; a query may have 1 MiB, encoded at most 3
-            config_bytes_max: 4 << 20,
+            config_bytes_max: 8 << 20,
             write_body_bytes_max: 16 << 20,
             write_message_bytes_max: 32 << 20,
             body_bytes_in_flight_max: 384 << 20,

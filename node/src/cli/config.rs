@@ -86,12 +86,11 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
             config::parse(&file.display().to_string(), &text, Unsupported::Ignore)?;
             let url = address(url, "/api/v1/status/config");
             let (status, body) = http::request(Method::POST, &url, "application/yaml", text)?;
-            let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             if !status.is_success() {
-                let reason = answer["error"].as_str().map_or_else(|| status.to_string(), str::to_owned);
-                eprintln!("{reason}");
+                eprintln!("{}", named(&file.display().to_string(), http::reason(status, &body)));
                 return Ok(ExitCode::from(EXIT_USAGE));
             }
+            let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             println!("version {} is in force", answer["data"]["version"]);
         }
         ConfigCommand::Show { url } => print!("{}", in_force(url)?),
@@ -110,6 +109,12 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a node says is wrong with a text it was offered, by the name of the file that has the text.
+fn named(file: &str, reason: String) -> String {
+    let line = reason.strip_prefix(config::OFFERED).filter(|rest| rest.starts_with(':'));
+    line.map_or_else(|| reason.clone(), |rest| format!("{file}{rest}"))
 }
 
 fn without_text(entry: &serde_json::Value) -> serde_json::Value {
@@ -133,7 +138,18 @@ fn diff(in_force: &str, file: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::diff;
+    use super::{diff, named};
+
+    #[test]
+    fn what_a_node_says_of_a_text_is_told_by_the_name_of_the_file() {
+        let said = |reason: &str| named("/etc/p.yml", reason.to_owned());
+        assert_eq!(said("configuration:4: a: unknown"), "/etc/p.yml:4: a: unknown");
+        assert_eq!(
+            said("configuration and its files have 9 bytes"),
+            "configuration and its files have 9 bytes"
+        );
+        assert_eq!(said("503 Service Unavailable"), "503 Service Unavailable");
+    }
 
     #[test]
     fn a_diff_shows_what_differs_and_nothing_else() {

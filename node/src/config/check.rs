@@ -19,8 +19,8 @@ use scrape::{
 use serde_saphyr::Spanned;
 use std::{collections::BTreeSet, fmt::Display};
 
-/// The largest text taken, bytes.
-const TEXT_BYTES_MAX: usize = 8 << 20;
+/// The largest text taken, bytes: what the cluster keeps.
+const TEXT_BYTES_MAX: usize = raft::meta::CONFIG_BYTES_MAX;
 
 /// Reads and checks a configuration. `file` is how the user names it.
 ///

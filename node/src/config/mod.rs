@@ -48,6 +48,9 @@ impl Config {
     }
 }
 
+/// How a node names a text that was offered to it without a file; who has the file puts its name there.
+pub const OFFERED: &str = "configuration";
+
 /// How strictly unsupported keys are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsupported {

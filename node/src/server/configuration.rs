@@ -140,9 +140,13 @@ impl Configuration {
         }
     }
 
+    /// Checks a text of this node's own file.
     fn check(&self, text: &str) -> Result<config::Config, String> {
-        let file = self.node.options.config_file.display().to_string();
-        config::parse(&file, text, self.node.options.unsupported()).map_err(|error| error.to_string())
+        self.check_named(&self.node.options.config_file.display().to_string(), text)
+    }
+
+    fn check_named(&self, file: &str, text: &str) -> Result<config::Config, String> {
+        config::parse(file, text, self.node.options.unsupported()).map_err(|error| error.to_string())
     }
 
     /// The files that go with a configuration, given those that this node could read.
@@ -353,7 +357,7 @@ impl ConfigSource for Configuration {
 
     fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
         Box::pin(async move {
-            let config = self.check(&yaml)?;
+            let config = self.check_named(config::OFFERED, &yaml)?;
             let files = self.files_to_offer(&config, self.read_files(&config));
             let at = self.node.ports.clock.now();
             let offer =

@@ -610,6 +610,7 @@ fn api_options(options: &ServeOptions) -> api::Options {
         config_apply_enabled: options.enable_lifecycle,
         remote_write_enabled: options.enable_remote_write_receiver,
         route_prefix: options.web_route_prefix.clone(),
+        config_bytes_max: raft::meta::CONFIG_BYTES_MAX,
         ..api::Options::default()
     }
 }
@@ -623,5 +624,11 @@ mod tests {
         let flags = ["--web.external-url=http://a.example/vestal/".to_owned()];
         let options = ServeOptions::from_flags(&flags).expect("a URL");
         assert_eq!(api_options(&options).route_prefix, "/vestal");
+    }
+
+    #[test]
+    fn the_api_takes_as_large_a_configuration_as_the_cluster_keeps() {
+        let options = ServeOptions::from_flags(&[]).expect("no flag is needed");
+        assert_eq!(api_options(&options).config_bytes_max, raft::meta::CONFIG_BYTES_MAX);
     }
 }

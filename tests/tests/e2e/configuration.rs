@@ -84,11 +84,14 @@ fn a_good_configuration_is_in_force_on_every_node_whichever_took_it() {
 fn a_key_that_is_not_supported_yet_is_refused_by_name_or_listed() {
     let _turn = my_turn();
     let text = "rule_files: [rules.yml]\nscrape_configs: []\n";
-    let strict = Cluster::start(options("scrape_configs: []\n".to_owned(), &[]));
+    let strict = Cluster::start(options("scrape_configs: []\n".to_owned(), &["--web.enable-lifecycle"]));
     let file = written(&strict, "rules-in.yml", text);
     let check = strict.vestal(&["config", "check", file.to_str().unwrap()]);
     assert_eq!(check.status, 2, "{check:?}");
     assert!(check.err.contains("rule_files"), "{check:?}");
+    let apply = strict.vestal(&["config", "apply", file.to_str().unwrap(), "--url", &strict.url(1)]);
+    assert_eq!(apply.status, 2, "{apply:?}");
+    assert_eq!(apply.err, check.err, "the node's refusal has the name of the file, too");
     drop(strict);
     let lenient = Cluster::start(options(text.to_owned(), &["--config.ignore-unsupported"]));
     // A node is ready before it has offered its file.
