@@ -40,6 +40,7 @@ pub(crate) async fn config_history(call: Call) -> Result<Response, ApiError> {
         object
             .integer("version", entry.version.0)
             .text("hash", &entry.hash)
+            .text("textHash", &entry.text_hash)
             .text("offeredAt", &param::format_time(entry.offered_at))
             .text("offeredBy", &entry.offered_by)
             .text("yaml", &entry.yaml);

@@ -8,8 +8,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 pub struct ConfigEntry {
     /// Its version.
     pub version: ConfigVersion,
-    /// Hash of its text, hexadecimal.
+    /// Hash of its text and its files of targets, hexadecimal.
     pub hash: String,
+    /// XXH3-64 of its text as it was offered, hexadecimal: the same for a file that is the same.
+    pub text_hash: String,
     /// When it was offered.
     pub offered_at: TimestampMs,
     /// Name of the node that offered it.

@@ -116,8 +116,8 @@ async fn the_replay_can_be_watched_while_the_node_starts() {
 async fn the_history_of_the_configuration_is_told_newest_first() {
     let text = get("/api/v1/status/config/history?limit=1").await;
     let expected = concat!(
-        r#"{"status":"success","data":[{"version":2,"hash":"c0ffee","offeredAt":"2015-07-01T20:10:51.781Z","#,
-        r#""offeredBy":"node-1","yaml":"global: {}\n"}]}"#
+        r#"{"status":"success","data":[{"version":2,"hash":"c0ffee","textHash":"beef","#,
+        r#""offeredAt":"2015-07-01T20:10:51.781Z","offeredBy":"node-1","yaml":"global: {}\n"}]}"#
     );
     assert_eq!(text, expected);
 }

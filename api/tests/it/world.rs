@@ -289,6 +289,7 @@ impl ConfigSource for Said {
         let entry = |version| ConfigEntry {
             version: ConfigVersion(version),
             hash: "c0ffee".into(),
+            text_hash: "beef".into(),
             offered_at: NOW,
             offered_by: "node-1".into(),
             yaml: "global: {}\n".into(),

@@ -102,8 +102,11 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
             }
         }
         ConfigCommand::Diff { file, url } => {
-            let (ours, theirs) = (mask_secrets(&read(file)?), in_force(url)?);
-            let lines = diff(&theirs, &ours);
+            let text = read(file)?;
+            let history = address(url, "/api/v1/status/config/history?limit=1");
+            let newest = http::api_data(Method::GET, &history, String::new())?[0].take();
+            let theirs = InForce { shown: in_force(url)?, text_hash: newest["textHash"].as_str() };
+            let lines = differences(&theirs, &text);
             lines.iter().for_each(|line| println!("{line}"));
             return Ok(ExitCode::from(u8::from(!lines.is_empty())));
         }
@@ -125,6 +128,21 @@ fn without_text(entry: &serde_json::Value) -> serde_json::Value {
     entry
 }
 
+/// A configuration as it may be known: secrets masked, and by the hash of what it really is, if a node tells that.
+struct InForce<'a> {
+    shown: String,
+    text_hash: Option<&'a str>,
+}
+
+/// How a file differs from what is in force; nothing if it does not.
+fn differences(in_force: &InForce<'_>, file: &str) -> Vec<String> {
+    let lines = diff(&in_force.shown, &mask_secrets(file));
+    if lines.is_empty() && in_force.text_hash.is_some_and(|hash| hash != config::text_hash(file)) {
+        return vec!["differs in secrets or comments, which are not shown".to_owned()];
+    }
+    lines
+}
+
 /// Lines that only one of the texts has, `-` in force and `+` in the file: common beginning and end are left out.
 fn diff(in_force: &str, file: &str) -> Vec<String> {
     let (a, b): (Vec<_>, Vec<_>) = (in_force.lines().collect(), file.lines().collect());
@@ -138,7 +156,21 @@ fn diff(in_force: &str, file: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{diff, named};
+    use super::{InForce, diff, differences, named};
+    use crate::config::{mask_secrets, text_hash};
+
+    #[test]
+    fn a_rotated_password_is_a_difference_and_stays_a_secret() {
+        let told = |in_force: &str, file: &str, hash: Option<&str>| {
+            differences(&InForce { shown: mask_secrets(in_force), text_hash: hash }, file)
+        };
+        let (old, new) = ("a:\n  password: old\n", "a:\n  password: new\n");
+        let hash = text_hash(old);
+        assert_eq!(told(old, new, Some(&hash)), ["differs in secrets or comments, which are not shown"]);
+        assert_eq!(told(old, old, Some(&hash)), Vec::<String>::new());
+        assert_eq!(told(old, "b: 1\n", Some(&hash)), ["-a:", "-  password: <secret>", "+b: 1"]);
+        assert_eq!(told(old, new, None), Vec::<String>::new(), "a node of an older build does not tell");
+    }
 
     #[test]
     fn what_a_node_says_of_a_text_is_told_by_the_name_of_the_file() {

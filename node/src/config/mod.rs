@@ -51,6 +51,12 @@ impl Config {
 /// How a node names a text that was offered to it without a file; who has the file puts its name there.
 pub const OFFERED: &str = "configuration";
 
+/// What a configuration's text is known by where it is not shown itself, because of its secrets.
+#[must_use]
+pub fn text_hash(text: &str) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+}
+
 /// How strictly unsupported keys are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsupported {

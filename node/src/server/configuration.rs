@@ -373,6 +373,7 @@ impl ConfigSource for Configuration {
         let entries = state.configs.iter().rev().take(limit).map(|config| ConfigEntry {
             version: config.version,
             hash: format!("{:016x}", config.hash()),
+            text_hash: config::text_hash(&config.text),
             offered_at: config.at,
             offered_by: config.offered_by.map_or_else(|| "operator".to_owned(), |id| self.node.name_of(id)),
             yaml: mask_secrets(&config.text),

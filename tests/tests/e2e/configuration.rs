@@ -65,6 +65,15 @@ fn a_good_configuration_is_in_force_on_every_node_whichever_took_it() {
     let reload = cluster.client(2).post("/-/reload", &[], b"").expect("an answer");
     assert_eq!(reload.status, 200, "{reload:?}");
     assert!(version(&cluster) > before, "versions rise");
+    let diff = |name: &str, text: &str| {
+        let file = written(&cluster, name, text);
+        cluster.vestal(&["config", "diff", file.to_str().unwrap(), "--url", &cluster.url(1)])
+    };
+    let same = diff("same.yml", &every_second(&new));
+    assert_eq!((same.status, same.out.as_str()), (0, ""), "{same:?}");
+    let commented = diff("commented.yml", &format!("{}# password: rotated\n", every_second(&new)));
+    assert_eq!(commented.status, 1, "{commented:?}");
+    assert!(commented.out.starts_with("differs in secrets or comments"), "{commented:?}");
     let target = format!("up{{instance=\"{}\"}}", old.addresses()[0]);
     wait_until("the new targets are scraped, the old one has ended", PATIENCE, || {
         let node = cluster.client(3);
