@@ -13,6 +13,7 @@ mod members;
 pub mod meta;
 mod node;
 mod peer;
+mod places;
 mod reach;
 mod read;
 mod status;

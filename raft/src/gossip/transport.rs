@@ -1,6 +1,7 @@
 //! memberlist over [`model::Net`]. The sockets are not its own: one list after the other uses them.
 
 use super::runtime::Guarded;
+use crate::places::Places;
 use bytes::Bytes;
 use futures::{
     AsyncReadExt, AsyncWriteExt,
@@ -33,6 +34,10 @@ const PACKET_BYTES_MAX: usize = 1400;
 const PACKETS_MAX: usize = 1024;
 /// Longest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// Connections that may be open at once; each carries one exchange.
+const CONNECTIONS_MAX: usize = 64;
+/// How long an exchange may take.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(30);
 /// How long receiving rests after it failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -170,12 +175,14 @@ impl Transport for NetTransport {
             }
         });
         let accept = tokio::spawn(async move {
+            let places = Places::new("connections of gossip", CONNECTIONS_MAX, CONNECTION_PATIENCE);
             loop {
                 let Ok((io, from)) = listener.accept().await else {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 };
-                if streams_in.send(from, GossipStream::new(io)).await.is_err() {
+                let Some(placed) = places.take(io) else { continue };
+                if streams_in.send(from, GossipStream::new(Box::new(placed))).await.is_err() {
                     return;
                 }
             }

@@ -1,6 +1,7 @@
 //! The byte streams of [`model::Net`] as tonic wants them.
 
 use super::proto::peer_client::PeerClient;
+use crate::places::{Known, Places};
 use futures::Stream;
 use hyper_util::rt::TokioIo;
 use model::{ClientIo, Listener, Net};
@@ -20,18 +21,28 @@ pub(super) const WINDOW_BYTES: u32 = 8 << 20;
 /// How long accepting rests after it failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections of peers that may be open at once; each node has two to each other.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a connection may take until a stream on it has greeted and may stay.
+const STREAM_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A connection.
-pub(super) struct PeerIo(Compat<Box<dyn ClientIo>>);
+pub(super) struct PeerIo {
+    io: Compat<Box<dyn ClientIo>>,
+    known: Known,
+}
 
 impl PeerIo {
-    fn new(io: Box<dyn ClientIo>) -> PeerIo {
-        PeerIo(io.compat())
+    fn new(io: Box<dyn ClientIo>, known: Known) -> PeerIo {
+        PeerIo { io: io.compat(), known }
     }
 }
 
 impl Connected for PeerIo {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Known;
+    fn connect_info(&self) -> Known {
+        self.known.clone()
+    }
 }
 
 impl AsyncRead for PeerIo {
@@ -40,19 +51,19 @@ impl AsyncRead for PeerIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for PeerIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -62,7 +73,9 @@ pub(super) async fn connect(net: &Arc<dyn Net>, address: &str) -> Result<PeerCli
         let (net, address) = (net.clone(), address.to_owned());
         move |_| {
             let (net, address) = (net.clone(), address.clone());
-            async move { Ok::<_, io::Error>(TokioIo::new(PeerIo::new(net.connect(&address).await?))) }
+            async move {
+                Ok::<_, io::Error>(TokioIo::new(PeerIo::new(net.connect(&address).await?, Known::default())))
+            }
         }
     });
     // The name in the URI goes nowhere: the connector knows the address.
@@ -86,12 +99,17 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Connections as they come in; a failure to accept is waited out.
+/// Connections as they come in, as many as have a place; a failure to accept is waited out.
 pub(super) fn incoming(listener: Arc<dyn Listener>) -> impl Stream<Item = io::Result<PeerIo>> {
-    futures::stream::unfold(listener, |listener| async move {
+    let places = Places::new("connections of peers", CONNECTIONS_MAX, STREAM_PATIENCE);
+    futures::stream::unfold((listener, places), |(listener, places)| async move {
         loop {
             match listener.accept().await {
-                Ok((io, _)) => return Some((Ok(PeerIo::new(io)), listener)),
+                Ok((io, _)) => {
+                    let Some(placed) = places.take(io) else { continue };
+                    let known = placed.known();
+                    return Some((Ok(PeerIo::new(Box::new(placed), known)), (listener, places)));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a peer failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -11,7 +11,7 @@ use super::{
     refusals::Refusals,
     wire::{FRAME_BYTES, FRAME_BYTES_MAX, Message, Tag, kind, messages},
 };
-use crate::time::pong;
+use crate::{places::Known, time::pong};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use model::{BoxFuture, Clock, Listener, ShardId};
@@ -231,6 +231,7 @@ impl peer_server::Peer for Service {
     type LinkStream = ReceiverStream<Result<Frame, Status>>;
 
     async fn link(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::LinkStream>, Status> {
+        let known = request.extensions().get::<Known>().cloned();
         let mut requests = request.into_inner();
         let first = timeout(GREETING_PATIENCE, requests.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no greeting in time"))??;
@@ -238,6 +239,7 @@ impl peer_server::Peer for Service {
             first.and_then(|frame| frame.hello).ok_or_else(|| Status::invalid_argument("no greeting"))?;
         let them = read_hello(&greeting).map_err(Status::invalid_argument)?;
         let us = self.0.admit(&them, greeting.to_node_id)?;
+        known.inspect(Known::set);
         let (answers, outgoing) = mpsc::channel(FRAMES_MAX);
         let greeting = Frame { hello: Some(hello(&us, them.node)), messages: Bytes::new() };
         answers.try_send(Ok(greeting)).map_err(|_| Status::internal("stream closed"))?;

@@ -3,7 +3,7 @@
 use crate::load::{PATIENCE, options};
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     time::Duration,
 };
 use tests::{Cluster, WRITE_HEADERS, WriteSeries, encode_write, my_turn, now_ms, wait_until};
@@ -77,12 +77,50 @@ fn hostile_queries_and_bytes_get_an_error_and_the_node_lives() {
     assert_eq!(node.get("/api/v1/query_range", &steps).unwrap().status, 400, "too many points");
     for port in [cluster.web_port(1), cluster.cluster_address(1).rsplit(':').next().unwrap().parse().unwrap()]
     {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let _may_be_closed = stream.write_all(&[0xff; 65_536]);
-        let closed = stream.read_to_end(&mut Vec::new());
-        assert!(closed.is_ok() || closed.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+        assert_closed(sent(port, &[0xff; 65_536]));
     }
     cluster.wait_ready(PATIENCE);
     wait_until("all is well", PATIENCE, || node.query("vector(1)", None));
+}
+
+/// A connection on which bytes were sent.
+fn sent(port: u16, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a connection has timeouts");
+    let _may_be_closed = stream.write_all(bytes);
+    stream
+}
+
+/// Waits until the other end has closed the connection.
+fn assert_closed(mut stream: TcpStream) {
+    let closed = stream.read_to_end(&mut Vec::new());
+    let is_reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+    assert!(closed.as_ref().is_ok() || closed.as_ref().is_err_and(is_reset), "{closed:?}");
+}
+
+#[test]
+fn strangers_at_the_cluster_ports_are_closed_and_the_peers_go_on() {
+    let _turn = my_turn();
+    let cluster = cluster();
+    let port: u16 = cluster.cluster_address(1).rsplit(':').next().unwrap().parse().unwrap();
+    let gossip = port + 1;
+    // Good beginnings of HTTP/2, then headers on stream 0, and data longer than any frame may be.
+    let begun = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    for bad in [[0, 0, 1, 1, 4, 0, 0, 0, 0, 0xff], [0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1, 0]] {
+        assert_closed(sent(port, &[begun.as_slice(), &bad].concat()));
+    }
+    assert_closed(sent(gossip, &[0xff; 65_536]));
+    let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for length in [0, 1, 2, 3, 7, 64, 1_400, 60_000] {
+        for byte in [0, 1, 0x7f, 0xff] {
+            let _may_be_refused = datagrams.send_to(&vec![byte; length], ("127.0.0.1", gossip));
+        }
+    }
+    // Silent ones, some in the middle of a good beginning, more than there are places.
+    let silent: Vec<TcpStream> =
+        (0..300).map(|i| sent(port, if i % 2 == 0 { &[] } else { &begun })).collect();
+    let silent_gossip: Vec<TcpStream> = (0..100).map(|_| sent(gossip, &[])).collect();
+    cluster.wait_ready(PATIENCE);
+    silent.into_iter().chain(silent_gossip).for_each(assert_closed);
+    cluster.wait_status(1, true, PATIENCE);
 }
