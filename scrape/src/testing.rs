@@ -12,11 +12,12 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::Notify;
 
 /// The test's time, which tokio can pause and move.
 #[derive(Debug)]
@@ -58,9 +59,75 @@ impl Spawner for TestSpawner {
     }
 }
 
-/// A few files.
+/// A few files; those below `/mnt` are behind a gate.
 #[derive(Debug, Default)]
-struct TestFs(BTreeMap<&'static str, Vec<u8>>);
+struct TestFs {
+    files: BTreeMap<&'static str, Vec<u8>>,
+    gate: Gate,
+}
+
+/// Where reads hang until it is opened. Clones are the same gate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<GateState>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    open: Mutex<bool>,
+    opened: Condvar,
+    entered: AtomicUsize,
+    reached: Notify,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.0.entered.fetch_add(1, Ordering::SeqCst);
+        self.0.reached.notify_one();
+        let open = self.0.open.lock().expect("no panic");
+        drop(self.0.opened.wait_while(open, |open| !*open).expect("no panic"));
+    }
+
+    /// Waits until a read has come here.
+    pub(crate) async fn reached(&self) {
+        self.0.reached.notified().await;
+    }
+
+    /// How many reads have come here.
+    pub(crate) fn entered(&self) -> usize {
+        self.0.entered.load(Ordering::SeqCst)
+    }
+
+    /// Lets all reads go on, and further ones pass.
+    pub(crate) fn open(&self) {
+        *self.0.open.lock().expect("no panic") = true;
+        self.0.opened.notify_all();
+    }
+}
+
+/// Does what blocks on threads: where a read hangs, the test goes on.
+#[derive(Debug)]
+struct ThreadSpawner;
+
+impl Spawner for ThreadSpawner {
+    fn spawn(&self, _: &'static str, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where the threads of the tests come from")]
+    fn blocking(&self, _: &'static str, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let (done, wait) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            work();
+            drop(done);
+        });
+        Box::pin(async move {
+            let _ended = wait.await;
+        })
+    }
+
+    fn thread(&self, _: &'static str, _: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 #[derive(Debug)]
 struct TestFile(Vec<u8>);
@@ -88,7 +155,10 @@ impl File for TestFile {
 
 impl Fs for TestFs {
     fn open(&self, path: &Path, _: OpenOptions) -> io::Result<Box<dyn File>> {
-        let contents = path.to_str().and_then(|path| self.0.get(path)).ok_or(io::ErrorKind::NotFound)?;
+        if path.starts_with("/mnt") {
+            self.gate.pass();
+        }
+        let contents = path.to_str().and_then(|path| self.files.get(path)).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(TestFile(contents.clone())))
     }
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {
@@ -196,9 +266,20 @@ pub(crate) fn ports_with<const N: usize>(
     ScraperPorts {
         clock: Arc::new(TestClock),
         net,
-        fs: Arc::new(TestFs(files)),
+        fs: Arc::new(TestFs { files, gate: Gate::default() }),
         spawner: Arc::new(TestSpawner),
+        secrets: Arc::default(),
     }
+}
+
+/// The ports of a test whose files below `/mnt` are behind a gate.
+pub(crate) fn ports_behind<const N: usize>(
+    gate: &Gate,
+    files: [(&'static str, &'static [u8]); N],
+) -> ScraperPorts {
+    let files = files.into_iter().map(|(path, contents)| (path, contents.to_vec())).collect();
+    let fs = Arc::new(TestFs { files, gate: gate.clone() });
+    ScraperPorts { fs, spawner: Arc::new(ThreadSpawner), ..ports(TestNet::new([])) }
 }
 
 /// The ports of a test.

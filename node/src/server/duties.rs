@@ -151,6 +151,7 @@ impl Duties {
             net: ports.net.clone(),
             fs: ports.fs.clone(),
             spawner: ports.spawner.clone(),
+            secrets: self.node.secrets.clone(),
         };
         let (scraper, mut outputs) = Scraper::start(scraper_ports, ScraperOptions::default(), self.term);
         let scraper = Arc::new(scraper);

@@ -52,7 +52,7 @@ use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, Timesta
 use plan::TargetPlan;
 pub use probe::{Bound, Probe, ShardReport};
 use raft::{MemberlistGossip, RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
-use scrape::Scraper;
+use scrape::{Scraper, SecretFiles};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -209,6 +209,8 @@ pub(crate) struct Node {
     pub(crate) unwelcome: watch::Sender<Option<String>>,
     shards: RwLock<BTreeMap<ShardId, Arc<DataShard>>>,
     scrapers: RwLock<BTreeMap<ShardId, Arc<Scraper>>>,
+    /// Files of secrets that scrapes are reading.
+    secrets: Arc<SecretFiles>,
 }
 
 impl Node {
@@ -435,6 +437,7 @@ pub async fn serve(
         unwelcome: watch::Sender::new(None),
         shards: RwLock::default(),
         scrapers: RwLock::default(),
+        secrets: Arc::default(),
         ports,
         options,
         log,

@@ -2,7 +2,7 @@
 
 use super::body::BodySink;
 use super::io::PortStream;
-use super::secrets::Secrets;
+use super::secrets::{SecretFiles, Secrets};
 use super::{ScrapeError, tls};
 use crate::config::{Scheme, ScrapeConfig};
 use crate::exposition::accept_header;
@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use model::{Clock, Fs, Net, Spawner};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How often a scrape is redirected at most; as Go.
@@ -29,6 +29,7 @@ pub(crate) struct ClientPorts {
     pub(crate) net: Arc<dyn Net>,
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) secrets: Arc<SecretFiles>,
 }
 
 /// What a target answered.
@@ -59,6 +60,8 @@ pub(crate) struct Client {
     timeout_seconds: HeaderValue,
     /// Length of the last body, which the next one will have, too.
     length: usize,
+    /// The file of a secret whose contents are waited for.
+    reading: Mutex<Option<String>>,
 }
 
 impl Client {
@@ -75,6 +78,19 @@ impl Client {
             ports,
             kept: None,
             length: 0,
+            reading: Mutex::default(),
+        }
+    }
+
+    /// Why [`Client::get`] was not done in time, once it was given up.
+    pub(crate) fn late(&self) -> ScrapeError {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match reading {
+            Some(path) => {
+                let what = "its read has not ended; is it on a file system that hangs?".to_owned();
+                ScrapeError::Secret { path, what }
+            }
+            None => ScrapeError::Deadline { url: self.target.url.to_string() },
         }
     }
 
@@ -118,7 +134,8 @@ impl Client {
     }
 
     async fn secrets(&self, scheme: Scheme) -> Secrets {
-        Secrets::read(&self.target.config, scheme, &self.ports.fs, &*self.ports.spawner).await
+        let ClientPorts { fs, spawner, secrets, .. } = &self.ports;
+        Secrets::read(&self.target.config, scheme, (fs, &**spawner), secrets, &self.reading).await
     }
 
     /// Sends the request, over the kept connection if it still lives.

@@ -7,6 +7,7 @@ mod secrets;
 mod tls;
 
 pub(crate) use client::{Client, ClientPorts, Reply};
+pub use secrets::SecretFiles;
 
 /// A scrape failed; Prometheus's texts where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

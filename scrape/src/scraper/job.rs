@@ -56,6 +56,7 @@ impl Job {
             net: ports.net.clone(),
             fs: ports.fs.clone(),
             spawner: ports.spawner.clone(),
+            secrets: ports.secrets.clone(),
         };
         let cache = SeriesCache::new(target.clone(), options.series_max);
         Job {
@@ -132,8 +133,7 @@ impl Job {
         let mut client = self.client.lock().await;
         let timeout = Duration::from(self.target.timeout);
         let fetched = tokio::time::timeout(timeout, client.get()).await;
-        let late = |_| ScrapeError::Deadline { url: self.target.url.to_string() };
-        fetched.map_err(late).and_then(|result| result)
+        fetched.map_err(|_| client.late()).and_then(|result| result)
     }
 
     fn read(&self, fetched: Result<Reply, String>, ended: &Ended) -> Outcome {

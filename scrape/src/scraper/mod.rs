@@ -16,6 +16,7 @@ mod status;
 pub use outcome::{Outcome, ScraperOutput};
 pub use status::{Health, TargetStatus};
 
+use crate::fetch::SecretFiles;
 use crate::schedule::{Assignment, MissedReason, MissedSlots, Schedule, ScheduleEffect, ScheduleEvent};
 use crate::series::MetricMetadata;
 use crate::target::Target;
@@ -42,6 +43,8 @@ pub struct ScraperPorts {
     pub fs: Arc<dyn Fs>,
     /// Runs the tasks.
     pub spawner: Arc<dyn Spawner>,
+    /// The node's, so that a file is read once at a time whatever scrapers want it.
+    pub secrets: Arc<SecretFiles>,
 }
 
 /// The bounds of a scraper.

@@ -2,7 +2,8 @@ use super::*;
 use crate::config::{Authorization, BasicAuth, Scheme, ScrapeConfig, Secret, TlsConfig, TlsVersion};
 use crate::target::{TargetGroup, TargetSet};
 use crate::testing::{
-    TEST_AUTHORITY, TEST_CERT, TEST_KEY, TestNet, ok, ports, ports_with, respond, respond_slowly, respond_tls,
+    Gate, TEST_AUTHORITY, TEST_CERT, TEST_KEY, TestNet, ok, ports, ports_behind, ports_with, respond,
+    respond_slowly, respond_tls,
 };
 use model::{Row, RowKind, Value, is_stale_nan};
 
@@ -265,6 +266,20 @@ async fn a_missing_file_of_a_secret_fails_its_target() {
     let mut running = start(&net, &["a:1"], |c| c.basic_auth = Some(auth));
     let error = running.next().await.last_error.expect("an error");
     assert!(error.starts_with("unable to read file /nowhere/u: "), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_whose_secret_cannot_be_read_in_time_say_so_and_take_one_thread() {
+    let gate = Gate::default();
+    let auth = Authorization { kind: "Bearer".into(), credentials: Secret::File("/mnt/token".into()) };
+    let mut running = start_with(ports_behind(&gate, []), &["a:1", "b:1"], |c| c.authorization = Some(auth));
+    for _scrape in 0..4 {
+        let error = running.next().await.last_error.expect("an error");
+        assert!(error.starts_with("unable to read file /mnt/token: its read has not ended"), "{error}");
+    }
+    gate.reached().await;
+    assert_eq!(gate.entered(), 1);
+    gate.open();
 }
 
 #[tokio::test(start_paused = true)]
