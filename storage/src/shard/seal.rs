@@ -1,8 +1,8 @@
 //! Sealing: when a window closes, and what becomes of it.
 //!
 //! A window of whole rows closes at 64 rows or when the next partition begins. Where rows are filled in pieces
-//! (remote write), the newest rows stay open, because more pieces are on their way. Columns that no longer get rows
-//! leave the layout with the chunk.
+//! (remote write), the newest rows stay open, because more pieces are on their way; but no more than two
+//! windows. Columns that no longer get rows leave the layout with the chunk.
 
 use super::{
     cells::{Cell, ColumnSet},
@@ -19,6 +19,9 @@ use std::sync::Arc;
 const PIECES_OPEN: usize = 8;
 /// Windows for late samples that a source may have open.
 const LATE_MAX: usize = 4;
+/// Windows of pieces that may stay open after a later partition has begun: pieces of their newest rows may be on their
+/// way. A source that is written once in two hours would else open one after the other until the next checkpoint.
+const OVER_MAX: usize = 1;
 /// A column without samples for this long leaves the layout of whole rows, or of pieces.
 const IDLE_WHOLE: DurationMs = DurationMs(600_000);
 const IDLE_PIECES: DurationMs = DurationMs(3_600_000);
@@ -104,11 +107,13 @@ fn due(source: &Source) -> Option<(usize, usize)> {
     let newest = partition_of(source.newest);
     let newest_rows = source.windows.last().map_or(0, |window| window.rows.len());
     let late = source.windows.iter().filter(|window| window.late).count();
+    let is_over = |window: &Window| !window.late && window.partition < newest;
+    let over = source.windows.iter().filter(|window| is_over(window)).count();
     for (at, window) in source.windows.iter().enumerate() {
         if window.rows.len() >= ROWS_MAX {
             return Some((at, keep));
         }
-        if !window.late && window.partition < newest && newest_rows >= keep.max(1) {
+        if is_over(window) && (newest_rows >= keep.max(1) || over > OVER_MAX) {
             return Some((at, 0));
         }
         if window.late && late > LATE_MAX {

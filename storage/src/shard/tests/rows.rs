@@ -99,6 +99,20 @@ fn a_series_of_its_own_pace_is_in_order_though_others_are_newer() {
 }
 
 #[test]
+fn a_source_written_less_often_than_every_two_hours_keeps_two_windows_open() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    for i in 1..=50 {
+        f.written(&w, i * 3 * HOUR, &[("x", i as f64)]);
+        f.written(&w, i * 3 * HOUR, &[("y", i as f64)]);
+    }
+    let stats = f.shard.stats(0);
+    assert_eq!((stats.open_rows, stats.chunks), (2, 48));
+    assert_eq!(f.written(&w, 3 * HOUR, &[("x", 1.0), ("y", 7.0)]).rejected[&Rejection::Duplicate], 1);
+    assert_eq!(f.select("x").matches('=').count(), 50);
+}
+
+#[test]
 fn older_samples_are_accepted_inside_the_window_and_merged_at_read() {
     let mut f = with_window(1);
     let w = writer("a");
