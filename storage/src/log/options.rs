@@ -17,7 +17,8 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions { size: 1024 * MIB, cache_bytes: 32 * MIB, queue_bytes: 32 * MIB }
+        // A second of a busy node: who lags further reads from the files, which the system has in memory as well.
+        LogOptions { size: 1024 * MIB, cache_bytes: 8 * MIB, queue_bytes: 32 * MIB }
     }
 }
 

@@ -159,10 +159,7 @@ impl ChunkCache {
         if let Some(Entry::Head(head)) = self.lookup(&key) {
             return Ok(head);
         }
-        let bytes = kv.get(Family::Chunks, &keys::chunk_head(&chunk.name))?;
-        let bytes = bytes.ok_or_else(|| missing(&chunk.name))?;
-        let (_, head) = keys::read_head(&bytes).map_err(|cause| damaged(&chunk.name, cause))?;
-        let head = Arc::new(head);
+        let head = Arc::new(read_head(kv, chunk)?);
         self.insert(key, Entry::Head(Arc::clone(&head)));
         Ok(head)
     }
@@ -178,15 +175,28 @@ impl ChunkCache {
         if let Some(Entry::Group(group)) = self.lookup(&key) {
             return Ok(group);
         }
-        let bytes = match &chunk.body {
-            ChunkBody::Memory(body) => body.groups.get(group).cloned(),
-            ChunkBody::Stored => kv.get(Family::Chunks, &keys::chunk_group(&chunk.name, group))?,
-        };
-        let bytes = bytes.ok_or_else(|| missing(&chunk.name))?;
-        let group = Group::open(&bytes).map(Arc::new).map_err(|cause| damaged(&chunk.name, cause))?;
+        let group = Arc::new(read_group(kv, chunk, group)?);
         self.insert(key, Entry::Group(Arc::clone(&group)));
         Ok(group)
     }
+}
+
+/// Reads the head of a stored chunk.
+pub(crate) fn read_head(kv: &dyn KvRead, chunk: &ChunkRef) -> Result<ChunkHead, ReadError> {
+    let bytes = kv.get(Family::Chunks, &keys::chunk_head(&chunk.name))?;
+    let bytes = bytes.ok_or_else(|| missing(&chunk.name))?;
+    let (_, head) = keys::read_head(&bytes).map_err(|cause| damaged(&chunk.name, cause))?;
+    Ok(head)
+}
+
+/// Unpacks a group of a chunk.
+pub(crate) fn read_group(kv: &dyn KvRead, chunk: &ChunkRef, group: usize) -> Result<Group, ReadError> {
+    let bytes = match &chunk.body {
+        ChunkBody::Memory(body) => body.groups.get(group).cloned(),
+        ChunkBody::Stored => kv.get(Family::Chunks, &keys::chunk_group(&chunk.name, group))?,
+    };
+    let bytes = bytes.ok_or_else(|| missing(&chunk.name))?;
+    Group::open(&bytes).map_err(|cause| damaged(&chunk.name, cause))
 }
 
 fn missing(name: &ChunkName) -> ReadError {

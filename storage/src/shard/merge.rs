@@ -6,8 +6,8 @@
 
 use super::{
     DataShard,
-    cache::{ChunkCache, ReadError, damaged},
-    chunk::{Chunk, ChunkHead, Column, GROUP, ROWS_MAX},
+    cache::{ReadError, damaged, read_group, read_head},
+    chunk::{Chunk, ChunkHead, Column, GROUP, Group, ROWS_MAX},
     index::SourceId,
     keys,
     seal::chunk_ref,
@@ -72,7 +72,6 @@ pub(crate) struct Task {
     name: ChunkName,
     parts: Vec<ChunkRef>,
     kv: Arc<dyn Kv>,
-    cache: Arc<ChunkCache>,
 }
 
 impl DataShard {
@@ -109,7 +108,7 @@ impl DataShard {
 impl Task {
     /// The content of the parts as one chunk.
     pub(crate) fn merged(&self) -> Result<Chunk, StateError> {
-        merged(&*self.kv, &self.cache, &self.parts).map_err(to_state_error)
+        merged(&*self.kv, &self.parts).map_err(to_state_error)
     }
 }
 
@@ -165,7 +164,7 @@ impl State {
             return None;
         }
         let name = ChunkName { level: level + 1, ..last.name };
-        Some(Task { name, parts, kv: Arc::clone(&self.kv), cache: Arc::clone(&self.cache) })
+        Some(Task { name, parts, kv: Arc::clone(&self.kv) })
     }
 
     /// Puts the packed chunk in the place of its parts, unless something else became of them meanwhile.
@@ -200,9 +199,10 @@ impl State {
     }
 }
 
-/// The content of several chunks as one.
-fn merged(kv: &dyn KvRead, cache: &ChunkCache, parts: &[ChunkRef]) -> Result<Chunk, ReadError> {
-    let heads = parts.iter().map(|p| cache.head(kv, p)).collect::<Result<Vec<_>, _>>()?;
+/// The content of several chunks as one. Each group of the parts is read once and goes through no cache: nobody will
+/// ask for the parts again, and what queries read would have to make room for them.
+fn merged(kv: &dyn KvRead, parts: &[ChunkRef]) -> Result<Chunk, ReadError> {
+    let heads = parts.iter().map(|p| read_head(kv, p)).collect::<Result<Vec<_>, _>>()?;
     let timestamps: BTreeSet<i64> = heads.iter().flat_map(|head| head.timestamps.iter().copied()).collect();
     let series: BTreeSet<u32> = heads.iter().flat_map(|head| head.series.iter().copied()).collect();
     let head =
@@ -218,13 +218,14 @@ fn merged(kv: &dyn KvRead, cache: &ChunkCache, parts: &[ChunkRef]) -> Result<Chu
     let wanted = head.series.clone();
     let mut failed = None;
     let mut scratch = Column::default();
+    let mut groups: Vec<Option<(usize, Group)>> = vec![None; parts.len()];
     let built = Chunk::build(head, true, |at, column| {
         let series = wanted[at];
         let mut floats: Vec<(u32, f64)> = Vec::new();
         let mut histograms: Vec<(u32, Value)> = Vec::new();
-        for ((part, head), rows) in parts.iter().zip(&heads).zip(&rows) {
+        for (((part, head), rows), open) in parts.iter().zip(&heads).zip(&rows).zip(&mut groups) {
             let Some(position) = head.position(series) else { continue };
-            let read = cache.group(kv, part, position / GROUP).and_then(|group| {
+            let read = group_of(kv, part, position / GROUP, open).and_then(|group| {
                 group
                     .column(position % GROUP, head.timestamps.len(), &mut scratch)
                     .map_err(|cause| damaged(&part.name, cause))
@@ -253,6 +254,20 @@ fn merged(kv: &dyn KvRead, cache: &ChunkCache, parts: &[ChunkRef]) -> Result<Chu
         (Ok(chunk), None) => Ok(chunk),
         (Err(cause), None) => Err(damaged(&parts[0].name, cause)),
     }
+}
+
+/// A group of a part; `open` has the one read last.
+fn group_of<'a>(
+    kv: &dyn KvRead,
+    part: &ChunkRef,
+    number: usize,
+    open: &'a mut Option<(usize, Group)>,
+) -> Result<&'a Group, ReadError> {
+    let read = match open.take().filter(|(there, _)| *there == number) {
+        Some(read) => read,
+        None => (number, read_group(kv, part, number)?),
+    };
+    Ok(&open.insert(read).1)
 }
 
 /// Writes a chunk's records.
