@@ -16,6 +16,7 @@ use crate::engine::EvalError;
 use crate::histogram::{self, Sparse};
 use model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME};
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -63,6 +64,38 @@ enum Combined {
     Incompatible,
 }
 
+/// What there is to say about one pair of values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remark {
+    /// The types do not go together.
+    Types(&'static str, &'static str),
+    /// The schemas do not.
+    Layout,
+    /// The hints contradict each other.
+    Collision(Operation),
+    /// Custom bounds differ, and were made equal.
+    Reconciled(Operation),
+}
+
+/// The remarks on an operator. Prometheus tells only the last of each step.
+struct Remarks {
+    steps: usize,
+    last: Vec<Option<Remark>>,
+}
+
+impl Remarks {
+    fn new(steps: usize) -> Remarks {
+        Remarks { steps, last: Vec::new() }
+    }
+
+    fn put(&mut self, step: usize, remark: Option<Remark>) {
+        if remark.is_some() {
+            self.last.resize(self.steps, None);
+            self.last[step] = remark;
+        }
+    }
+}
+
 /// An operator at its place in the text.
 #[derive(Clone, Copy)]
 struct Operator {
@@ -71,83 +104,85 @@ struct Operator {
     at: Position,
 }
 
-impl<'a> Evaluator<'a> {
-    fn combine_histograms(&self, operator: Operator, a: &FloatHistogram, b: &FloatHistogram) -> Option<Out> {
-        let mut sum = Sparse::<f64>::new(a);
-        let adds = operator.op == BinaryOp::Add;
-        let combined = if adds { sum.add(b) } else { sum.subtract(b) };
-        let operation = if adds { Operation::Addition } else { Operation::Subtraction };
-        match combined {
-            Ok(combined) => {
-                if !adds {
-                    sum.hint = CounterResetHint::Gauge;
-                }
-                // Prometheus tells one of the two only, and the collision comes first.
-                if combined.reset_collision {
-                    self.note(|notes| notes.reset_collision(operation, operator.at));
-                }
-                if combined.bounds_reconciled {
-                    self.note(|notes| notes.bounds_reconciled(operation, operator.at));
-                }
-                Some(Out::Histogram(Arc::new(sum.finish())))
-            }
-            Err(_) => {
-                self.note(|notes| notes.incompatible_layout(operator.op.as_str(), operator.at));
-                None
-            }
-        }
+fn combine_histograms(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram) -> (Combined, Option<Remark>) {
+    let mut sum = Sparse::<f64>::new(a);
+    let adds = op == BinaryOp::Add;
+    let operation = if adds { Operation::Addition } else { Operation::Subtraction };
+    let Ok(combined) = (if adds { sum.add(b) } else { sum.subtract(b) }) else {
+        return (Combined::Incompatible, Some(Remark::Layout));
+    };
+    // To Prometheus this is an error like the others: there is no value.
+    if combined.reset_collision {
+        return (Combined::Incompatible, Some(Remark::Collision(operation)));
     }
+    if !adds {
+        sum.hint = CounterResetHint::Gauge;
+    }
+    let remark = combined.bounds_reconciled.then_some(Remark::Reconciled(operation));
+    (Combined::Value(Out::Histogram(Arc::new(sum.finish())), true), remark)
+}
 
-    fn combine(&self, operator: Operator, left: Cell<'_>, right: Cell<'_>) -> Combined {
-        let op = operator.op;
-        let names = match (left, right) {
-            (Cell::Float(a), Cell::Float(b)) => {
-                if changes_metric(op) {
-                    return Combined::Value(Out::Float(compute(op, a, b)), true);
-                }
-                if op.is_comparison() {
-                    return Combined::Value(Out::Float(a), compare(op, a, b));
-                }
-                ("float", "float")
+fn combine(op: BinaryOp, left: Cell<'_>, right: Cell<'_>) -> (Combined, Option<Remark>) {
+    let value = |out, keep| (Combined::Value(out, keep), None);
+    let (left, right) = match (left, right) {
+        (Cell::Float(a), Cell::Float(b)) => {
+            if changes_metric(op) {
+                return value(Out::Float(compute(op, a, b)), true);
             }
-            (Cell::Float(a), Cell::Histogram(b)) => {
-                if op == BinaryOp::Mul {
-                    return Combined::Value(compact(&histogram::multiplied(b, a)), true);
-                }
-                ("float", "histogram")
+            if op.is_comparison() {
+                return value(Out::Float(a), compare(op, a, b));
             }
-            (Cell::Histogram(a), Cell::Float(b)) => {
-                match op {
-                    BinaryOp::Mul => return Combined::Value(compact(&histogram::multiplied(a, b)), true),
-                    BinaryOp::Div => return Combined::Value(compact(&histogram::divided(a, b)), true),
-                    BinaryOp::TrimUpper | BinaryOp::TrimLower => {
-                        let trimmed = histogram::trim(a, b, op == BinaryOp::TrimUpper);
-                        return Combined::Value(Out::Histogram(Arc::new(trimmed)), true);
-                    }
-                    _ => {}
-                }
-                ("histogram", "float")
+            ("float", "float")
+        }
+        (Cell::Float(a), Cell::Histogram(b)) => {
+            if op == BinaryOp::Mul {
+                return value(compact(&histogram::multiplied(b, a)), true);
             }
-            (Cell::Histogram(a), Cell::Histogram(b)) => {
-                match op {
-                    BinaryOp::Add | BinaryOp::Sub => {
-                        return match self.combine_histograms(operator, a, b) {
-                            Some(out) => Combined::Value(out, true),
-                            None => Combined::Incompatible,
-                        };
-                    }
-                    BinaryOp::Eql | BinaryOp::Neq => {
-                        let keep = histogram::same(a, b) == (op == BinaryOp::Eql);
-                        return Combined::Value(Out::Histogram(Arc::clone(a)), keep);
-                    }
-                    _ => {}
+            ("float", "histogram")
+        }
+        (Cell::Histogram(a), Cell::Float(b)) => {
+            match op {
+                BinaryOp::Mul => return value(compact(&histogram::multiplied(a, b)), true),
+                BinaryOp::Div => return value(compact(&histogram::divided(a, b)), true),
+                BinaryOp::TrimUpper | BinaryOp::TrimLower => {
+                    let trimmed = histogram::trim(a, b, op == BinaryOp::TrimUpper);
+                    return value(Out::Histogram(Arc::new(trimmed)), true);
                 }
-                ("histogram", "histogram")
+                _ => {}
             }
-            (Cell::Absent, _) | (_, Cell::Absent) => return Combined::Incompatible,
-        };
-        self.note(|notes| notes.incompatible_types(names.0, op.as_str(), names.1, operator.at));
-        Combined::Incompatible
+            ("histogram", "float")
+        }
+        (Cell::Histogram(a), Cell::Histogram(b)) => {
+            match op {
+                BinaryOp::Add | BinaryOp::Sub => return combine_histograms(op, a, b),
+                BinaryOp::Eql | BinaryOp::Neq => {
+                    let keep = histogram::same(a, b) == (op == BinaryOp::Eql);
+                    return value(Out::Histogram(Arc::clone(a)), keep);
+                }
+                _ => {}
+            }
+            ("histogram", "histogram")
+        }
+        (Cell::Absent, _) | (_, Cell::Absent) => return (Combined::Incompatible, None),
+    };
+    (Combined::Incompatible, Some(Remark::Types(left, right)))
+}
+
+impl<'a> Evaluator<'a> {
+    fn tell(&self, operator: Operator, remarks: &Remarks) {
+        let (op, at) = (operator.op.as_str(), operator.at);
+        let mut before = None;
+        for remark in remarks.last.iter().flatten() {
+            if before.replace(*remark) == Some(*remark) {
+                continue;
+            }
+            self.note(|notes| match remark {
+                Remark::Types(left, right) => notes.incompatible_types(left, op, right, at),
+                Remark::Layout => notes.incompatible_layout(op, at),
+                Remark::Collision(operation) => notes.reset_collision(*operation, at),
+                Remark::Reconciled(operation) => notes.bounds_reconciled(*operation, at),
+            });
+        }
     }
 
     /// A vector and a scalar.
@@ -165,6 +200,7 @@ impl<'a> Evaluator<'a> {
         let scalar = self.scalar(scalar, grid)?;
         let op = operator.op;
         let drops = changes_metric(op) || operator.return_bool;
+        let mut remarks = Remarks::new(grid.steps);
         self.stream(vector, grid, &mut |mut track| {
             if track.histograms.is_empty() && (changes_metric(op) || op.is_comparison()) {
                 for (step, value) in track.floats.iter_mut().enumerate() {
@@ -185,7 +221,9 @@ impl<'a> Evaluator<'a> {
                 }
             } else {
                 for step in 0..grid.steps {
-                    let out = self.combine_with_scalar(operator, track.get(step), scalar.get(step), swapped);
+                    let (out, remark) =
+                        combine_with_scalar(operator, track.get(step), scalar.get(step), swapped);
+                    remarks.put(step, remark);
                     track.set(step, out);
                 }
             }
@@ -196,22 +234,9 @@ impl<'a> Evaluator<'a> {
                 self.drop_name(&mut track);
             }
             sink(track)
-        })
-    }
-
-    fn combine_with_scalar(&self, operator: Operator, cell: Cell<'_>, scalar: f64, swapped: bool) -> Out {
-        if matches!(cell, Cell::Absent) {
-            return Out::Absent;
-        }
-        let scalar = Cell::Float(scalar);
-        let (left, right) = if swapped { (scalar, cell) } else { (cell, scalar) };
-        match self.combine(operator, left, right) {
-            Combined::Incompatible => Out::Absent,
-            Combined::Value(_, keep) if operator.return_bool => Out::Float(f64::from(u8::from(keep))),
-            Combined::Value(_, false) => Out::Absent,
-            Combined::Value(_, true) if operator.op.is_comparison() => cell.into(),
-            Combined::Value(out, true) => out,
-        }
+        })?;
+        self.tell(operator, &remarks);
+        Ok(())
     }
 
     /// Two vectors.
@@ -231,11 +256,14 @@ impl<'a> Evaluator<'a> {
         let operator = Operator { op: binary.op, return_bool: binary.return_bool, at: node.at };
         let (many, one) = if matching.card == Cardinality::OneToMany { (right, left) } else { (left, right) };
         let signatures = Signatures::new(matching, &many.tracks, &one.tracks);
-        let join = Join { evaluator: self, operator, matching, many: &many, one: &one, signatures, grid };
+        let remarks = RefCell::new(Remarks::new(grid.steps));
+        let join =
+            Join { evaluator: self, operator, matching, many: &many, one: &one, signatures, grid, remarks };
         let result = match join.by_columns()? {
             Some(result) => result,
             None => join.by_steps()?,
         };
+        self.tell(operator, &join.remarks.borrow());
         self.unique(result, grid)
     }
 
@@ -285,6 +313,28 @@ impl<'a> Evaluator<'a> {
     }
 }
 
+fn combine_with_scalar(
+    operator: Operator,
+    cell: Cell<'_>,
+    scalar: f64,
+    swapped: bool,
+) -> (Out, Option<Remark>) {
+    if matches!(cell, Cell::Absent) {
+        return (Out::Absent, None);
+    }
+    let scalar = Cell::Float(scalar);
+    let (left, right) = if swapped { (scalar, cell) } else { (cell, scalar) };
+    let (combined, remark) = combine(operator.op, left, right);
+    let out = match combined {
+        Combined::Incompatible => Out::Absent,
+        Combined::Value(_, keep) if operator.return_bool => Out::Float(f64::from(u8::from(keep))),
+        Combined::Value(_, false) => Out::Absent,
+        Combined::Value(_, true) if operator.op.is_comparison() => cell.into(),
+        Combined::Value(out, true) => out,
+    };
+    (out, remark)
+}
+
 fn compact(histogram: &FloatHistogram) -> Out {
     Out::Histogram(Arc::new(histogram::compacted(histogram)))
 }
@@ -328,6 +378,7 @@ struct Join<'j, 'a> {
     one: &'j Matrix<'a>,
     signatures: Signatures,
     grid: &'j Grid,
+    remarks: RefCell<Remarks>,
 }
 
 impl<'a> Join<'_, 'a> {
@@ -361,9 +412,11 @@ impl<'a> Join<'_, 'a> {
         labels
     }
 
-    fn combine(&self, many: Cell<'_>, one: Cell<'_>) -> Option<(Out, bool)> {
+    fn combine(&self, step: usize, many: Cell<'_>, one: Cell<'_>) -> Option<(Out, bool)> {
         let (left, right) = if self.swapped() { (one, many) } else { (many, one) };
-        match self.evaluator.combine(self.operator, left, right) {
+        let (combined, remark) = combine(self.operator.op, left, right);
+        self.remarks.borrow_mut().put(step, remark);
+        match combined {
             Combined::Incompatible => None,
             Combined::Value(_, keep) if self.operator.return_bool => {
                 Some((Out::Float(f64::from(u8::from(keep))), true))
@@ -430,7 +483,7 @@ impl<'a> Join<'_, 'a> {
             return track;
         }
         for step in 0..self.grid.steps {
-            if let Some((out, true)) = self.combine(many.get(step), one.get(step)) {
+            if let Some((out, true)) = self.combine(step, many.get(step), one.get(step)) {
                 track.set(step, out);
             }
         }
@@ -510,7 +563,7 @@ impl<'a> Join<'_, 'a> {
         matched: &mut HashSet<Labels>,
         outputs: &mut Outputs,
     ) -> Result<(), EvalError> {
-        let Some((out, keep)) = self.combine(sides[0].1, sides[1].1) else { return Ok(()) };
+        let Some((out, keep)) = self.combine(step, sides[0].1, sides[1].1) else { return Ok(()) };
         let labels = self.result_labels(sides[0].0, sides[1].0);
         if self.matching.card == Cardinality::OneToOne {
             if !matched.is_empty() {

@@ -63,7 +63,7 @@ pub(crate) fn place(node: &Node) -> Place {
         Kind::Number(_) | Kind::Text(_) => Place::Anywhere,
         Kind::Selector(_) | Kind::Range(_) => Place::Series,
         Kind::Subquery(subquery) => Place::of_each([place(&subquery.inner)].into_iter()),
-        Kind::Negate(inner) | Kind::Invariant(inner) => place(inner),
+        Kind::Negate(inner) | Kind::Plus(inner) | Kind::Invariant(inner) => place(inner),
         Kind::Binary(binary) if !binary.is_between_vectors() => {
             Place::of_each([&binary.left, &binary.right].into_iter().map(place))
         }
@@ -138,6 +138,7 @@ fn line(out: &mut String, node: &Node, depth: usize, outermost: bool) {
         }
         Kind::Binary(binary) => format!("{} (binary)", binary.op.as_str()),
         Kind::Negate(_) => "- (sign)".to_owned(),
+        Kind::Plus(_) => "+ (sign)".to_owned(),
         Kind::Invariant(_) => "once for all steps".to_owned(),
     };
     let indent = depth * 2;
@@ -154,7 +155,7 @@ fn children(node: &Node) -> Vec<&Node> {
         Kind::Call(call) => call.args.iter().collect(),
         Kind::Aggregate(aggregate) => aggregate.param.iter().chain([&aggregate.inner]).collect(),
         Kind::Binary(binary) => vec![&binary.left, &binary.right],
-        Kind::Negate(inner) | Kind::Invariant(inner) => vec![inner],
+        Kind::Negate(inner) | Kind::Plus(inner) | Kind::Invariant(inner) => vec![inner],
     }
 }
 

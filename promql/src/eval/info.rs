@@ -69,7 +69,7 @@ fn reference(node: &Node) -> Option<(Option<i64>, i64)> {
             (None, offset) => Some((subquery.time, offset + subquery.offset)),
             fixed => Some(fixed),
         },
-        Kind::Negate(inner) | Kind::Invariant(inner) => reference(inner),
+        Kind::Negate(inner) | Kind::Plus(inner) | Kind::Invariant(inner) => reference(inner),
         Kind::Call(call) => call.args.iter().find_map(reference),
         Kind::Aggregate(aggregate) => {
             reference(&aggregate.inner).or_else(|| aggregate.param.as_ref().and_then(reference))

@@ -43,7 +43,7 @@ use std::{
 };
 use track::{Matrix, Track};
 
-/// The steps of an evaluation: `start`, `start + interval`, ..., `steps` of them.
+/// The steps of an evaluation: `start`, `start + interval`, ..., `steps` of them, up to `until` at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
     /// First step, milliseconds.
@@ -52,12 +52,14 @@ pub(crate) struct Grid {
     pub(crate) interval: i64,
     /// Number of steps.
     pub(crate) steps: usize,
+    /// The end that was asked for, milliseconds. There need not be a step.
+    until: i64,
 }
 
 impl Grid {
     /// The single step at `time`.
     pub(crate) fn instant(time: i64) -> Grid {
-        Grid { start: time, interval: 1, steps: 1 }
+        Grid { start: time, interval: 1, steps: 1, until: time }
     }
 
     /// The steps from `start` to `end`, none if `end` lies before.
@@ -65,7 +67,7 @@ impl Grid {
         let interval = interval.max(1);
         let span = end.checked_sub(start).unwrap_or(i64::MAX);
         let steps = if span < 0 { 0 } else { (span / interval) as usize + 1 };
-        Grid { start, interval, steps }
+        Grid { start, interval, steps, until: end }
     }
 
     /// Time of a step.
@@ -79,9 +81,10 @@ impl Grid {
         self.time(self.steps.saturating_sub(1))
     }
 
-    /// Whether it is one step, as in an instant query.
+    /// Whether it is one point in time, as in an instant query. A range with room for one step only is none: to
+    /// Prometheus it is a range query like any other.
     pub(crate) fn is_instant(&self) -> bool {
-        self.steps == 1
+        self.start == self.until
     }
 }
 
@@ -143,6 +146,7 @@ impl<'a> Evaluator<'a> {
         match &node.kind {
             Kind::Binary(binary) if binary.is_between_vectors() => self.vector_binary(node, binary, grid),
             Kind::Aggregate(aggregate) => self.aggregate(aggregate, grid),
+            Kind::Plus(inner) => self.vector(inner, grid),
             Kind::Call(call) => match self.whole_call(node, call, grid)? {
                 Some(matrix) => Ok(matrix),
                 None => self.collect(node, grid),
@@ -189,6 +193,7 @@ impl<'a> Evaluator<'a> {
     fn stream_parts(&self, node: &Node, grid: &Grid, sink: Sink<'_>) -> Result<(), EvalError> {
         match &node.kind {
             Kind::Selector(selector) => self.stream_selector(node, selector, grid, sink),
+            Kind::Plus(inner) => self.stream(inner, grid, sink),
             Kind::Negate(inner) => self.stream(inner, grid, &mut |mut track| {
                 self.drop_name(&mut track);
                 track.map(|value| -value);
@@ -276,7 +281,7 @@ fn may_repeat(node: &Node) -> bool {
     };
     match &node.kind {
         Kind::Selector(selector) => !named(selector),
-        Kind::Negate(inner) | Kind::Invariant(inner) => may_repeat(inner),
+        Kind::Negate(inner) | Kind::Plus(inner) | Kind::Invariant(inner) => may_repeat(inner),
         Kind::Binary(binary) if !binary.is_between_vectors() => [&binary.left, &binary.right]
             .into_iter()
             .any(|side| side.value_type == ValueType::Vector && may_repeat(side)),

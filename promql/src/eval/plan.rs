@@ -31,6 +31,9 @@ pub(crate) enum Kind {
     Aggregate(Box<Aggregate>),
     Binary(Box<Binary>),
     Negate(Box<Node>),
+    /// The same values. It stands where the sign stands, and what is behind it is no selector to `timestamp` or
+    /// `absent`.
+    Plus(Box<Node>),
     /// Evaluated at the first step only; the others repeat its value.
     Invariant(Box<Node>),
 }
@@ -196,10 +199,9 @@ impl Bounds {
             Expr::StepInvariant(inner) => return self.plan(inner),
             Expr::Unary(unary) => {
                 let inner = self.plan(&unary.expr);
-                if unary.op == UnaryOp::Plus {
-                    return inner;
-                }
-                (Kind::Negate(Box::new(inner.node)), inner.invariant, inner.wrap)
+                let node = Box::new(inner.node);
+                let kind = if unary.op == UnaryOp::Plus { Kind::Plus(node) } else { Kind::Negate(node) };
+                (kind, inner.invariant, inner.wrap)
             }
             Expr::Vector(vector) => {
                 let fixed = vector.at.is_some();
@@ -289,7 +291,7 @@ fn mark_stats_only(node: &mut Node, wanted: Wanted) {
         Kind::Selector(selector) => selector.stats_only = wanted == Wanted::Stats,
         Kind::Range(range) => range.selector.stats_only = wanted == Wanted::Stats,
         Kind::Subquery(subquery) => mark_stats_only(&mut subquery.inner, Wanted::Buckets),
-        Kind::Negate(inner) | Kind::Invariant(inner) => mark_stats_only(inner, wanted),
+        Kind::Negate(inner) | Kind::Plus(inner) | Kind::Invariant(inner) => mark_stats_only(inner, wanted),
         Kind::Aggregate(aggregate) => {
             mark_stats_only(&mut aggregate.inner, wanted);
             if let Some(param) = &mut aggregate.param {

@@ -58,6 +58,7 @@ impl Evaluator<'_> {
         Ok(match &node.kind {
             Kind::Number(value) => Column::Constant(*value),
             Kind::Negate(inner) => self.scalar(inner, grid)?.map(|value| -value),
+            Kind::Plus(inner) => self.scalar(inner, grid)?,
             Kind::Invariant(inner) => {
                 let first = Grid::instant(grid.start);
                 let column = self.meter.for_all_steps(grid.steps, || self.scalar(inner, &first))?;
