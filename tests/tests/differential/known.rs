@@ -89,6 +89,47 @@ const ALL: &[Known] = &[
     Known {
         until: NEVER,
         concerns: |query, d| {
+            let of_computed = any(query, &["stddev", "stdvar"]) && (is_range(d) || is_subquery(query));
+            d.part == Part::Result && of_computed && compares(query)
+        },
+        why: "series are in the order of a map, and with it change the last digits of stddev, which a comparison shows",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            let in_a_map = is_range(d) || is_subquery(query);
+            let aggregated = any(query, &["sum", "avg"]) && of_histograms(query);
+            let first_met = |note: &str| {
+                let told =
+                    ["encountered a mix of", "contains a mix of", "were reconciled during aggregation"];
+                if any(note, &told) { String::new() } else { note.to_owned() }
+            };
+            is_note(d) && in_a_map && aggregated && same_notes(d, first_met)
+        },
+        why: "series are in the order of a map, and so is which histograms are found not to go together, and when",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            let uncounted = |note: &str| {
+                let Some((before, behind)) = note.split_once(", over ") else { return note.to_owned() };
+                format!("{before}{}", behind.split_once(" samples").map_or(behind, |(_, rest)| rest))
+            };
+            d.part == Part::Infos && (is_range(d) || is_subquery(query)) && same_notes(d, uncounted)
+        },
+        why: "the note on monotonicity counts what it has counted again at each step of a range query",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
+            let joined = any(query, &["label_replace(mixed", "label_join(mixed"]);
+            d.part == Part::Status && joined && d.ours.contains("with the same labelset")
+        },
+        why: "of two series that become one, a float and a histogram at one time are both kept",
+    },
+    Known {
+        until: NEVER,
+        concerns: |query, d| {
             d.part == Part::Result && any(query, &["ln(", "log10(", "log2("]) && query.contains("odd")
         },
         why: "Go takes logarithms of denormal numbers otherwise than mathematics",
@@ -117,12 +158,35 @@ const ALL: &[Known] = &[
         why: "an empty ignoring() before group_left is printed (17643)",
     },
     Known {
-        until: (3, 14),
+        until: (3, 15),
         concerns: |_, d| {
             let same = letters(&d.theirs) == letters(&d.ours);
             d.part == Part::Error && d.theirs.contains("found duplicate series") && same
         },
-        why: "the two series of the message are in order",
+        why: "the two series of the message are in order (18810)",
+    },
+    Known {
+        until: (3, 15),
+        concerns: |_, d| {
+            let observations = |note: &str| {
+                if note.contains("has NaN observations") { without_place(note) } else { note.to_owned() }
+            };
+            d.part == Part::Infos && same_notes(d, observations)
+        },
+        why: "notes on observations of NaN stand at the histogram, not at the first argument",
+    },
+    Known {
+        until: (3, 15),
+        concerns: |query, d| {
+            let is_fixed = query.contains("info(") && any(query, &["@", "offset"]);
+            d.part == Part::Result && is_fixed
+        },
+        why: "info() looks for info series as of the @ and the offset of its argument (19266)",
+    },
+    Known {
+        until: (3, 15),
+        concerns: |query, d| d.part == Part::Result && is_subquery(query) && query.contains('@'),
+        why: "a subquery with @ under a function whose other argument changes from step to step",
     },
     Known {
         until: (3, 14),
@@ -178,6 +242,36 @@ const ALL: &[Known] = &[
         until: (3, 7),
         concerns: |_, d| d.theirs.contains("unexpected result in StepInvariantExpr evaluation"),
         why: "a string in parentheses is a string (16896)",
+    },
+    Known {
+        until: (3, 7),
+        concerns: |_, d| {
+            let without_collision = |note: &str| {
+                let told = note.contains("conflicting counter resets during histogram aggregation");
+                if told { String::new() } else { note.to_owned() }
+            };
+            d.part == Part::Warnings && same_notes(d, without_collision)
+        },
+        why: "counter resets that contradict each other in an aggregation are told (17051)",
+    },
+    Known {
+        until: (3, 7),
+        concerns: |_, d| {
+            let said = ["addition", "subtraction"].map(|o| format!("counter resets during histogram {o}"));
+            let collides = said.iter().any(|said| d.ours.contains(said));
+            collides && matches!(d.part, Part::Result | Part::Warnings)
+        },
+        why: "counter resets that contradict each other are told, and leave no sum and no difference (17051)",
+    },
+    Known {
+        until: (3, 12),
+        concerns: |query, d| {
+            let of_buckets = |note: &str| {
+                if note.contains("bucket label \"le\"") { String::new() } else { note.to_owned() }
+            };
+            d.part == Part::Warnings && query.contains("info(") && same_notes(d, of_buckets)
+        },
+        why: "info() lost series (17135, 17199, 17817, 17898, 17932), and nothing is said about what is not there",
     },
     Known {
         until: (3, 6),
@@ -298,8 +392,8 @@ const ALL: &[Known] = &[
         until: NEVER,
         concerns: |query, d| {
             let of_equals = any(query, &["topk", "bottomk"]) && (is_range(d) || is_subquery(query));
-            let of_a_map =
-                any(query, &["topk", "bottomk", "limitk"]) && any(query, &["count_values", "limit_ratio"]);
+            let of_a_map = any(query, &["topk", "bottomk", "limitk"])
+                && any(query, &["count_values", "limit_ratio", "histogram_quantile", "histogram_fraction"]);
             d.part == Part::Result && (of_equals && query.matches('(').count() > 1 || of_a_map)
         },
         why: "series are in the order of a map, and so is which of equals are taken",
@@ -323,6 +417,10 @@ fn is_note(difference: &Difference) -> bool {
 
 fn is_range(difference: &Difference) -> bool {
     difference.asked.starts_with("Range")
+}
+
+fn compares(query: &str) -> bool {
+    any(query, &["==", "!=", "<", ">"])
 }
 
 /// Whether there may be native histograms.
