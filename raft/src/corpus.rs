@@ -149,6 +149,11 @@ fn show_body(at: usize, piece: &[u8]) -> Result<String, String> {
     }
 }
 
+/// Whether a node would lead: the answer to [`kind::WILLING`], which came after the other bodies.
+fn willing() -> Vec<u8> {
+    join([sent(&true), sent(&false)])
+}
+
 fn proposal() -> Proposal {
     let members = BTreeMap::from([("a".to_owned(), NodeId(1)), ("b".to_owned(), NodeId(2))]);
     Proposal { cluster: ClusterId(5 << 100), members, shards: 6 }
@@ -308,6 +313,7 @@ fn what_raft_stored_and_nodes_sent_is_still_read() {
     let formats = [
         format("stored", types::VERSION.into(), stored_by_raft, |blob| each(blob, show_stored)),
         format("bodies", PROTOCOL_VERSION, bodies, |blob| each(blob, show_body)),
+        format("willing", PROTOCOL_VERSION, willing, |blob| each(blob, |_, piece| read::<bool>(piece))),
         format("frames", PROTOCOL_VERSION, frames, |blob| each(blob, show_frame)),
         format("identity", identity::VERSION.into(), identities, |blob| {
             each(blob, |_, piece| text(Standing::decode(piece)))
