@@ -420,7 +420,7 @@ fn is_range(difference: &Difference) -> bool {
 }
 
 fn compares(query: &str) -> bool {
-    any(query, &["==", "!=", "<", ">"])
+    any(query, &[" == ", " != ", " < ", " > ", " <= ", " >= "])
 }
 
 /// Whether there may be native histograms.
