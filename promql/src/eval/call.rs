@@ -170,7 +170,6 @@ impl Func {
             Func::Date(_)
                 | Func::Time
                 | Func::Timestamp
-                | Func::StartTimestamp
                 | Func::Window(WindowFunc::PredictLinear)
         )
     }
