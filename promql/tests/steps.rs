@@ -541,3 +541,25 @@ fn an_answer_holds_its_bytes_and_nothing_else() {
     budget.take((1 << 30) - bytes).expect("all else was given back");
     assert!(budget.take(1).is_err());
 }
+
+#[test]
+fn functions_of_a_histogram_keep_type_and_unit_unless_names_go_at_the_end() {
+    let pairs = [("__name__", "h"), ("__type__", "histogram"), ("__unit__", "seconds"), ("x", "1")];
+    let samples = Samples {
+        timestamps: vec![0],
+        floats: vec![0.0],
+        histograms: vec![(0, histogram(1.0, CounterResetHint::Unknown))],
+        start_timestamps: Vec::new(),
+    };
+    let store = Store(vec![Series { labels: Labels::from_pairs(pairs), samples }]);
+    let labels = |delayed, query: &str| {
+        let all = instant(&engine(delayed), &store, query, 0).expect("it has an answer");
+        all.into_keys().next().expect("one series").to_string()
+    };
+    for function in ["count", "sum", "avg", "stddev", "stdvar"] {
+        let query = format!("histogram_{function}(h)");
+        assert_eq!(labels(false, &query), r#"{__type__="histogram", __unit__="seconds", x="1"}"#);
+        assert_eq!(labels(true, &query), r#"{x="1"}"#);
+    }
+    assert_eq!(labels(false, "histogram_quantile(0.5, h)"), r#"{x="1"}"#);
+}

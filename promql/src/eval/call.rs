@@ -165,13 +165,7 @@ impl Func {
 
     /// Whether the result may change from step to step even if the arguments do not.
     pub(crate) fn depends_on_time(self) -> bool {
-        matches!(
-            self,
-            Func::Date(_)
-                | Func::Time
-                | Func::Timestamp
-                | Func::Window(WindowFunc::PredictLinear)
-        )
+        matches!(self, Func::Date(_) | Func::Time | Func::Timestamp | Func::Window(WindowFunc::PredictLinear))
     }
 
     /// Whether it looks at count and sum of histograms only.
@@ -269,7 +263,11 @@ impl<'a> Evaluator<'a> {
                         _ => ABSENT,
                     };
                 }
-                self.drop_name(&mut track);
+                // Prometheus leaves type and unit here, unless names go at the end.
+                if !self.features.delayed_name_removal {
+                    track.labels = track.labels.retain(|name| name != METRIC_NAME);
+                }
+                track.drop_name = true;
                 if track.has_points() { sink(track) } else { Ok(()) }
             }),
             Func::Timestamp | Func::StartTimestamp => self.stream_timestamps(call, grid, sink),
