@@ -74,6 +74,8 @@ struct HistogramSlot {
     reset: bool,
     not_reset: bool,
     mismatch: bool,
+    /// A float came first: the step has no result, and Prometheus does not look at its histograms.
+    behind_float: bool,
 }
 
 /// Compensated sums, side by side. The empty one is -0, which leaves the first value as it is.
@@ -277,9 +279,13 @@ impl<'a> Evaluator<'a> {
         };
         let Some(slot) = slot else {
             let sum = Sparse::new(histogram);
-            *slot = Some(Box::new(HistogramSlot { sum, mean: None, reset, not_reset, mismatch: false }));
+            let (mean, mismatch, behind_float) = (None, false, count > 1.0);
+            *slot = Some(Box::new(HistogramSlot { sum, mean, reset, not_reset, mismatch, behind_float }));
             return;
         };
+        if slot.behind_float {
+            return;
+        }
         slot.reset |= reset;
         slot.not_reset |= not_reset;
         let combined = if op == AggregateOp::Avg {
