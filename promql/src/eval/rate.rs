@@ -252,13 +252,11 @@ impl Evaluator<'_> {
         let values = points.values;
         let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
         let (first, last) = (&values[0], &values[values.len() - 1]);
-        if kind.is_counter() {
-            if values.iter().any(|h| is_gauge(h)) {
+        let not_counter = |told: bool| {
+            if told && kind.is_counter() {
                 self.note(|notes| notes.not_counter(call.name(), call.at));
             }
-        } else if !is_gauge(first) || !is_gauge(last) {
-            self.note(|notes| notes.not_gauge(call.name(), call.at));
-        }
+        };
         let restarted =
             |i: usize| is_restart(points.start(i - 1), points.times[i - 1], points.start(i), points.times[i]);
         // If the counter was reset right after the first sample, that one's layout does not matter.
@@ -275,10 +273,18 @@ impl Evaluator<'_> {
         let custom = base.uses_custom_buckets();
         let looked_at = if kind.is_counter() { &values[1..] } else { &values[values.len() - 1..] };
         let mismatch = || self.note(|notes| notes.mixed_exponential_custom(call.name(), call.at));
+        // A mix is told alone, unless it is seen by the last sample: then Prometheus has looked at the hints of both
+        // ends.
+        if last.uses_custom_buckets() != custom {
+            not_counter(is_gauge(first) || is_gauge(last));
+            mismatch();
+            return None;
+        }
         if looked_at.iter().any(|h| h.uses_custom_buckets() != custom) {
             mismatch();
             return None;
         }
+        not_counter(values.iter().any(|h| is_gauge(h)));
         let mut sum = Sparse::<f64>::new(last);
         let lowest = looked_at.iter().map(|h| h.schema).fold(base.schema, i32::min);
         sum.reduce_to(lowest);
@@ -308,6 +314,9 @@ impl Evaluator<'_> {
             if overlap {
                 self.note(|notes| notes.start_time_overlap(call.name(), call.at));
             }
+        }
+        if !kind.is_counter() && (!is_gauge(first) || !is_gauge(last)) {
+            self.note(|notes| notes.not_gauge(call.name(), call.at));
         }
         sum.hint = CounterResetHint::Gauge;
         Some(sum.finish())
