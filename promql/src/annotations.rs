@@ -1,7 +1,7 @@
 //! Warnings and infos that accompany an answer.
 //!
-//! Two of the same text are one, wherever they arose; the position told is that of the last. Their order is that in
-//! which they first arose, so that every node gives the same answer.
+//! Two of the same text are one, wherever they arose; the position told is that of the last, or of the first where
+//! details are gathered. Their order is that in which they first arose, so that every node gives the same answer.
 
 use crate::go::quote;
 use crate::number::{format_float_g, format_float_g_precision};
@@ -137,7 +137,10 @@ impl Annotations {
     fn add_with(&mut self, kind: Kind, text: String, position: Position, detail: Detail) {
         if let Some(index) = self.by_text.get(&text) {
             let old = &mut self.all[*index];
-            old.position = position;
+            // Prometheus keeps the new one, but gathers details in the old one.
+            if matches!(detail, Detail::None) {
+                old.position = position;
+            }
             old.detail.gather(detail);
         } else {
             self.by_text.insert(text.clone(), self.all.len());
@@ -327,6 +330,16 @@ mod tests {
         let (_, infos) = annotations.render("a\nb c d", 10);
         let text = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\"";
         assert_eq!(infos, [format!("{text} (2:4)")]);
+    }
+
+    #[test]
+    fn annotations_with_details_stay_at_the_first_position() {
+        let mut annotations = Annotations::default();
+        annotations.start_time_overlap("x", 2);
+        annotations.start_time_overlap("x", 5);
+        let (warnings, _) = annotations.render("a\nb c d", 10);
+        let text = "PromQL warning: sample has start time that overlaps with previous sample timestamp for metric \"x\"";
+        assert_eq!(warnings, [format!("{text} (2 occurrences) (2:1)")]);
     }
 
     #[test]
