@@ -109,12 +109,19 @@ pub(crate) fn extremes(values: &[f64], frames: &Frames, largest: bool, out: &mut
     }
 }
 
+/// So many values as are in memory cannot overflow if none is larger.
+const SUMMAND_MAX: f64 = 1e290;
+
 /// The compensated sum or the average of each window. A window whose sum is infinite stays [`ABSENT`]: it has to be
 /// looked at as a whole.
 ///
 /// A window is an older part, of which the sums from each sample to its end are known, and a newer one, of which the
-/// sum is: nothing is ever taken away, so a huge value that has left leaves no trace.
+/// sum is: nothing is ever taken away, so a huge value that has left leaves no trace. The older part is summed up from
+/// its end: where a sum of some of the values may overflow, which depends on the order, each window is left out.
 pub(crate) fn sums(values: &[f64], frames: &Frames, averages: bool, out: &mut [f64]) {
+    if values.iter().any(|value| value.is_finite() && value.abs() > SUMMAND_MAX) {
+        return;
+    }
     let mut tails: Vec<Kahan> = Vec::new();
     let (mut tails_first, mut middle, mut next) = (0_u32, 0_u32, 0_u32);
     let mut newer = Kahan::default();
@@ -188,6 +195,11 @@ mod tests {
     #[test]
     fn a_huge_value_that_has_left_leaves_no_trace() {
         assert_eq!(sums_of(&[1e100, 1.0, -1e100, 1.0, 2.0, 3.0], 3)[2..], [1.0, -1e100, 3.0 - 1e100, 6.0]);
+    }
+
+    #[test]
+    fn sums_that_overflow_in_one_order_only_are_left_out() {
+        assert!(sums_of(&[1e308, 1e308, -1e308], 3).iter().all(|sum| sum.to_bits() == ABSENT.to_bits()));
     }
 
     proptest! {
