@@ -44,6 +44,11 @@ pub fn format_float(value: f64) -> String {
     special(value).map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// As Go's `%f`: six digits behind the point; `+Inf`, `-Inf`, `NaN`.
+pub(crate) fn format_float_f(value: f64) -> String {
+    special(value).map_or_else(|| format!("{value:.6}"), str::to_owned)
+}
+
 /// As Prometheus's JSON writes a sample value: like [`format_float`], but with an exponent below 1e-6 and from 1e21
 /// (`util/jsonutil`, `MarshalFloat`).
 #[must_use]

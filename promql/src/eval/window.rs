@@ -21,6 +21,7 @@ use crate::ast::RangeMode;
 use crate::engine::EvalError;
 use crate::histogram::{self, Mismatch, Sparse, detect_reset, sample_size};
 use crate::kahan::{Kahan, Mean};
+use crate::number;
 use model::{CounterResetHint, FloatHistogram, Labels, Series};
 use std::sync::Arc;
 
@@ -503,12 +504,14 @@ impl Evaluator<'_> {
             let [smoothing, trend] = call.params;
             if !valid(smoothing) && !smoothing.is_nan() {
                 return Err(EvalError::execution(format!(
-                    "invalid smoothing factor. Expected: 0 < sf < 1, got: {smoothing:.6}"
+                    "invalid smoothing factor. Expected: 0 < sf < 1, got: {}",
+                    number::format_float_f(smoothing)
                 )));
             }
             if !valid(trend) && !trend.is_nan() {
                 return Err(EvalError::execution(format!(
-                    "invalid trend factor. Expected: 0 < tf < 1, got: {trend:.6}"
+                    "invalid trend factor. Expected: 0 < tf < 1, got: {}",
+                    number::format_float_f(trend)
                 )));
             }
         }
