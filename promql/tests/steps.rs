@@ -563,3 +563,40 @@ fn functions_of_a_histogram_keep_type_and_unit_unless_names_go_at_the_end() {
     }
     assert_eq!(labels(false, "histogram_quantile(0.5, h)"), r#"{x="1"}"#);
 }
+
+/// So many series of `labels(i)`, with the same sample each.
+fn alike(count: usize, histograms: bool, labels: impl Fn(usize) -> Labels) -> Vec<Series> {
+    let sample = histograms.then(|| (0, histogram(1.0, CounterResetHint::Unknown)));
+    let samples = Samples {
+        timestamps: vec![0],
+        floats: vec![1.0],
+        histograms: sample.into_iter().collect(),
+        start_timestamps: Vec::new(),
+    };
+    (0..count).map(|i| Series { labels: labels(i), samples: samples.clone() }).collect()
+}
+
+#[test]
+fn what_is_kept_for_each_step_beside_the_series_is_refused_before_memory_is_spent() {
+    let metric = |name, label, i: usize| {
+        Labels::from_pairs([("__name__", name), ("instance", "a"), ("job", "b"), (label, &i.to_string())])
+    };
+    let mut all: Vec<Series> = alike(200, false, |i| metric("m_info", "n", i));
+    all.extend(alike(200, true, |i| metric("h", "g", i)));
+    all.extend(alike(200, false, |i| metric("i", "g", i)));
+    all.extend(alike(1, false, |i| metric("one", "n", i)));
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let store = Store(all);
+    let error = |query: &str, mebibytes: u64| {
+        let budget = Budget::new(Arc::new(Still), Duration::from_secs(60), mebibytes << 20);
+        let asked = engine(false).range(&store, query, 0, 299_000, 100, &budget, QueryOptions::default());
+        budget.take(mebibytes << 20).expect("all is given back");
+        asked.expect_err(query).to_string()
+    };
+    // 200 info series of 2,991 steps at 16 bytes are 9 MiB.
+    let refused = error("info(one, {__name__=\"m_info\"})", 4);
+    assert!(refused.contains("bytes of memory"), "{refused}");
+    // 200 sums of 2,991 histograms are more than 100 MiB, even if floats make them void in the end.
+    let refused = error("sum by (g) ({__name__=~\"h|i\"})", 64);
+    assert!(refused.contains("bytes of memory"), "{refused}");
+}

@@ -4,6 +4,7 @@
 
 use super::{
     Evaluator, Grid,
+    meter::Held,
     plan::Aggregate,
     track::{Cell, Matrix, Out, Track, is_float},
 };
@@ -76,6 +77,15 @@ struct HistogramSlot {
     mismatch: bool,
     /// A float came first: the step has no result, and Prometheus does not look at its histograms.
     behind_float: bool,
+}
+
+impl HistogramSlot {
+    /// Bytes that it takes in memory.
+    fn bytes(&self) -> u64 {
+        let mean = self.mean.as_ref().map_or(0, Sparse::buckets);
+        let buckets = (self.sum.buckets() + mean) * size_of::<(i32, Kahan)>();
+        (size_of::<HistogramSlot>() + buckets) as u64
+    }
 }
 
 /// Compensated sums, side by side. The empty one is -0, which leaves the first value as it is.
@@ -212,7 +222,7 @@ impl<'a> Evaluator<'a> {
             if track.histograms.is_empty() {
                 group.add_floats(op, &track.floats);
             } else {
-                self.add_mixed(op, at, group, &track);
+                self.add_mixed(op, at, group, &track, &mut output.held)?;
             }
             Ok(())
         })?;
@@ -226,10 +236,20 @@ impl<'a> Evaluator<'a> {
     }
 
     /// A series with histograms in it.
-    fn add_mixed(&self, op: AggregateOp, at: Position, group: &mut Group, track: &Track) {
+    fn add_mixed(
+        &self,
+        op: AggregateOp,
+        at: Position,
+        group: &mut Group,
+        track: &Track,
+        held: &mut Held<'_>,
+    ) -> Result<(), EvalError> {
         match op {
             AggregateOp::Sum | AggregateOp::Avg => {
                 group.add_floats(op, &track.floats);
+                if group.histograms.is_empty() {
+                    held.take(track.floats.len() as u64 * 8)?;
+                }
                 group.histograms.resize_with(track.floats.len(), || None);
                 for step in 0..track.floats.len() {
                     if let Cell::Histogram(histogram) = track.get(step) {
@@ -240,7 +260,10 @@ impl<'a> Evaluator<'a> {
                         }
                         group.counts[step] += 1;
                         let name = track.labels.metric_name();
+                        let before = slot.as_ref().map_or(0, |slot| slot.bytes());
                         self.add_histogram(op, at, slot, histogram, f64::from(count + 1), name);
+                        let now = slot.as_ref().map_or(0, |slot| slot.bytes());
+                        held.take(now.saturating_sub(before))?;
                     }
                 }
             }
@@ -261,6 +284,7 @@ impl<'a> Evaluator<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     fn add_histogram(

@@ -6,6 +6,7 @@
 
 use super::{
     Evaluator, Grid, Sink,
+    meter::Held,
     plan::{Binary, Node},
     track::{ABSENT, Cell, Matrix, Out, Track, is_float, is_present},
     without_metadata,
@@ -276,14 +277,18 @@ impl<'a> Evaluator<'a> {
         grid: &Grid,
     ) -> Result<Matrix<'a>, EvalError> {
         let signatures = Signatures::new(matching, &left.tracks, &right.tracks);
-        let presence = |tracks: &[Track], of: &[usize]| {
+        let mut held = Held::new(self.meter);
+        let mut presence = |tracks: &[Track], of: &[usize]| -> Result<Vec<Vec<bool>>, EvalError> {
             let mut present: Vec<Vec<bool>> = vec![Vec::new(); signatures.count];
             for (track, signature) in tracks.iter().zip(of) {
                 let mask = &mut present[*signature];
+                if mask.is_empty() {
+                    held.take(grid.steps as u64)?;
+                }
                 mask.resize(grid.steps, false);
                 mask.iter_mut().zip(&track.floats).for_each(|(p, value)| *p |= is_present(*value));
             }
-            present
+            Ok(present)
         };
         let filter = |track: &mut Track, mask: &[bool], keep: bool| {
             for (step, value) in track.floats.iter_mut().enumerate() {
@@ -294,7 +299,7 @@ impl<'a> Evaluator<'a> {
         };
         let mut result = Matrix::new(self.meter);
         if op == BinaryOp::Or {
-            let present = presence(&left.tracks, &signatures.many);
+            let present = presence(&left.tracks, &signatures.many)?;
             for track in left.tracks {
                 result.push_if_any(track)?;
             }
@@ -304,7 +309,7 @@ impl<'a> Evaluator<'a> {
             }
             return self.unique(result, grid);
         }
-        let present = presence(&right.tracks, &signatures.one);
+        let present = presence(&right.tracks, &signatures.one)?;
         for (mut track, signature) in left.tracks.into_iter().zip(&signatures.many) {
             filter(&mut track, &present[*signature], op == BinaryOp::And);
             result.push_if_any(track)?;
@@ -492,7 +497,12 @@ impl<'a> Join<'_, 'a> {
 
     /// Goes through the steps one by one.
     fn by_steps(&self) -> Result<Matrix<'a>, EvalError> {
-        let mut outputs = Outputs { by_labels: HashMap::new(), tracks: Vec::new(), instant_repeats: false };
+        let held = Held::new(self.evaluator.meter);
+        let mut outputs =
+            Outputs { by_labels: HashMap::new(), tracks: Vec::new(), instant_repeats: false, held };
+        // What a step looks up, by signature.
+        let lookup = size_of::<Option<usize>>() + size_of::<HashSet<Labels>>();
+        outputs.held.take((self.signatures.count * lookup) as u64)?;
         outputs.instant_repeats = self.grid.is_instant() && self.evaluator.features.delayed_name_removal;
         for step in 0..self.grid.steps {
             self.evaluator.check()?;
@@ -500,12 +510,13 @@ impl<'a> Join<'_, 'a> {
         }
         let mut result = Matrix::new(self.evaluator.meter);
         for track in outputs.tracks {
+            outputs.held.give(output_bytes(self.grid.steps));
             result.push_if_any(track)?;
         }
         Ok(result)
     }
 
-    fn step(&self, step: usize, outputs: &mut Outputs) -> Result<(), EvalError> {
+    fn step(&self, step: usize, outputs: &mut Outputs<'_>) -> Result<(), EvalError> {
         let present = |matrix: &Matrix<'_>| -> Vec<usize> {
             let has = |index: &usize| is_present(matrix.tracks[*index].floats[step]);
             (0..matrix.tracks.len()).filter(has).collect()
@@ -561,7 +572,7 @@ impl<'a> Join<'_, 'a> {
         step: usize,
         sides: [(&Labels, Cell<'_>); 2],
         matched: &mut HashSet<Labels>,
-        outputs: &mut Outputs,
+        outputs: &mut Outputs<'_>,
     ) -> Result<(), EvalError> {
         let Some((out, keep)) = self.combine(step, sides[0].1, sides[1].1) else { return Ok(()) };
         let labels = self.result_labels(sides[0].0, sides[1].0);
@@ -602,14 +613,21 @@ fn is_trim(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper)
 }
 
+/// Bytes of a result without histograms.
+fn output_bytes(steps: usize) -> u64 {
+    steps as u64 * 8 + 128
+}
+
 /// Results by their labels.
-struct Outputs {
+struct Outputs<'a> {
     by_labels: HashMap<Labels, usize>,
     tracks: Vec<Track>,
     instant_repeats: bool,
+    /// They count before they are filled.
+    held: Held<'a>,
 }
 
-impl Outputs {
+impl Outputs<'_> {
     fn put(
         &mut self,
         labels: Labels,
@@ -621,6 +639,7 @@ impl Outputs {
         let index = match self.by_labels.get(&labels) {
             Some(index) if !self.instant_repeats => *index,
             _ => {
+                self.held.take(output_bytes(steps))?;
                 let mut track = Track::empty(labels.clone(), steps);
                 track.drop_name = drop_name;
                 self.by_labels.insert(labels, self.tracks.len());

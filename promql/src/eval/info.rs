@@ -2,6 +2,7 @@
 
 use super::{
     Evaluator, Grid,
+    meter::Held,
     plan::{Call, Kind, Node, Selector},
     select::Cursor,
     track::{Cell, Matrix, Track, is_present},
@@ -120,19 +121,27 @@ impl<'a> Evaluator<'a> {
         }
         matchers.extend(names);
         let mut infos = Vec::new();
+        let mut held = Held::new(self.meter);
         if identified {
             let selector = Selector { matchers, time, offset, mode: RangeMode::Plain, stats_only: false };
-            infos = self.info_series(&selector, grid)?;
+            infos = self.info_series(&selector, grid, &mut held)?;
         }
         let joined = self.join_infos(&matrix, &ignored, &infos, &wanted, grid)?;
         self.merged(joined, grid)
     }
 
-    fn info_series(&self, selector: &Selector, grid: &Grid) -> Result<Vec<InfoSeries>, EvalError> {
+    fn info_series(
+        &self,
+        selector: &Selector,
+        grid: &Grid,
+        held: &mut Held<'_>,
+    ) -> Result<Vec<InfoSeries>, EvalError> {
         let mut infos = Vec::new();
         self.select(selector, grid, self.lookback, 0, |series| {
             let Series { labels, samples } = series;
             let mut cursor = Cursor::new(&samples, self.lookback);
+            let bytes = (grid.steps * size_of::<Option<i64>>() + size_of::<InfoSeries>()) as u64;
+            held.take(bytes)?;
             let mut times = vec![None; grid.steps];
             for (step, time) in times.iter_mut().enumerate() {
                 let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
@@ -151,6 +160,8 @@ impl<'a> Evaluator<'a> {
                     self.meter.count_read(step, 1);
                 }
                 infos.push(InfoSeries { labels, times });
+            } else {
+                held.give(bytes);
             }
             Ok(())
         })?;
@@ -173,6 +184,8 @@ impl<'a> Evaluator<'a> {
         }
         self.refuse_duplicates(matrix, infos, &families, grid)?;
         let mut result = Matrix::new(self.meter);
+        // As many outputs as there are combinations of info series over time: they count before they are filled.
+        let output_bytes = grid.steps as u64 * 8 + 128;
         for (track, ignored) in matrix.tracks.iter().zip(ignored) {
             self.check()?;
             if *ignored {
@@ -198,6 +211,9 @@ impl<'a> Evaluator<'a> {
                     Some(output) => *output,
                     None => {
                         let labels = enriched(track, &chosen, infos, wanted)?;
+                        if labels.is_some() {
+                            result.held.take(output_bytes)?;
+                        }
                         let output = labels.map(|labels| {
                             let mut out = Track::empty(labels, grid.steps);
                             out.drop_name = track.drop_name;
@@ -212,7 +228,10 @@ impl<'a> Evaluator<'a> {
                     tracks[index].set(step, track.get(step).into());
                 }
             }
-            tracks.into_iter().try_for_each(|track| result.push_if_any(track))?;
+            for track in tracks {
+                result.held.give(output_bytes);
+                result.push_if_any(track)?;
+            }
         }
         Ok(result)
     }

@@ -5,6 +5,7 @@ use super::{
     Evaluator, Grid,
     aggregate::{Groups, group_labels},
     heap::Heap,
+    meter::Held,
     plan::Aggregate,
     scalar::Column,
     track::{ABSENT, Cell, HISTOGRAM, Matrix, Track, is_float, is_present},
@@ -115,6 +116,8 @@ impl<'a> Evaluator<'a> {
         } else {
             Vec::new()
         };
+        let mut masks_held = Held::new(self.meter);
+        masks_held.take((grid.steps as u64).saturating_mul(matrix.tracks.len() as u64))?;
         let mut masks: Vec<Vec<bool>> = vec![vec![false; grid.steps]; matrix.tracks.len()];
         let mut order_out: Vec<usize> = Vec::new();
         for members in &members {

@@ -210,6 +210,11 @@ pub(crate) fn remap<N: Amount>(side: &[(i32, N)], bounds: &[f64], shared: &[f64]
 }
 
 impl<N: Amount> Sparse<N> {
+    /// How many buckets it has room for.
+    pub(crate) fn buckets(&self) -> usize {
+        self.positive.capacity() + self.negative.capacity()
+    }
+
     pub(crate) fn new(histogram: &FloatHistogram) -> Sparse<N> {
         Sparse {
             hint: histogram.counter_reset_hint,

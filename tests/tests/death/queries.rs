@@ -132,6 +132,7 @@ fn everything() -> Vec<String> {
         "rate(ALL[1h])",
         "histogram_quantile(0.9, ALL)",
         "info(ALL)",
+        "info(rate(m[5m]), ALL)",
         "-ALL",
         "sum(sum by (i) (sum by (i, k) (ALL)))",
         "ALL[1d]",
