@@ -600,3 +600,20 @@ fn what_is_kept_for_each_step_beside_the_series_is_refused_before_memory_is_spen
     let refused = error("sum by (g) ({__name__=~\"h|i\"})", 64);
     assert!(refused.contains("bytes of memory"), "{refused}");
 }
+
+#[test]
+fn one_large_group_keeps_its_time() {
+    let series = |i: usize| Labels::from_pairs([("__name__", "m"), ("i", &i.to_string())]);
+    let store = Store(alike(1_000, false, series));
+    let ends = |query: &str, time: u64| {
+        // Selecting the series takes a look, and so a millisecond, each.
+        let budget = Budget::new(Arc::new(Ticking::default()), Duration::from_millis(time), 1 << 30);
+        let asked = engine(false).range(&store, query, 0, 299_000, 100, &budget, QueryOptions::default());
+        assert_eq!(asked.map(|_| ()), Err(EvalError::TimedOut), "{query}");
+    };
+    ends("quantile(0.5, m)", 1_010);
+    ends("topk(5, m)", 1_010);
+    ends("limitk(5, m)", 1_010);
+    ends("m and m", 2_010);
+    ends("m unless on (i) m", 2_010);
+}

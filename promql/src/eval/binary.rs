@@ -281,6 +281,7 @@ impl<'a> Evaluator<'a> {
         let mut presence = |tracks: &[Track], of: &[usize]| -> Result<Vec<Vec<bool>>, EvalError> {
             let mut present: Vec<Vec<bool>> = vec![Vec::new(); signatures.count];
             for (track, signature) in tracks.iter().zip(of) {
+                self.check()?;
                 let mask = &mut present[*signature];
                 if mask.is_empty() {
                     held.take(grid.steps as u64)?;
@@ -304,6 +305,7 @@ impl<'a> Evaluator<'a> {
                 result.push_if_any(track)?;
             }
             for (mut track, signature) in right.tracks.into_iter().zip(&signatures.one) {
+                self.check()?;
                 filter(&mut track, &present[*signature], false);
                 result.push_if_any(track)?;
             }
@@ -311,6 +313,7 @@ impl<'a> Evaluator<'a> {
         }
         let present = presence(&right.tracks, &signatures.one)?;
         for (mut track, signature) in left.tracks.into_iter().zip(&signatures.many) {
+            self.check()?;
             filter(&mut track, &present[*signature], op == BinaryOp::And);
             result.push_if_any(track)?;
         }

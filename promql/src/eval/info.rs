@@ -247,7 +247,10 @@ impl<'a> Evaluator<'a> {
         let mut crowded: Vec<&Family> = families.values().flat_map(HashMap::values).collect();
         crowded.retain(|family| family.len() > 1);
         crowded.sort();
+        let at_each_step = crowded.iter().map(|family| family.len()).sum::<usize>() as u64;
+        let mut unchecked = 0;
         for step in 0..grid.steps {
+            self.check_now_and_then(&mut unchecked, at_each_step)?;
             if crowded.is_empty() || !matrix.tracks.iter().any(|track| is_present(track.floats[step])) {
                 continue;
             }

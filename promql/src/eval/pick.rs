@@ -82,6 +82,7 @@ impl<'a> Evaluator<'a> {
         }
         let mut result = Matrix::new(self.meter);
         let mut values = Vec::new();
+        let mut unchecked = 0;
         for (labels, members) in grouped.labels.into_iter().zip(&grouped.members) {
             self.check()?;
             let mut out = Track::empty(labels, grid.steps);
@@ -91,6 +92,7 @@ impl<'a> Evaluator<'a> {
                 self.note(|notes| notes.ignored_in_aggregation("quantile", aggregate.inner.at));
             }
             for step in 0..grid.steps {
+                self.check_now_and_then(&mut unchecked, members.len() as u64)?;
                 values.clear();
                 values.extend(tracks().map(|track| track.floats[step]).filter(|value| is_float(*value)));
                 if !values.is_empty() {
@@ -120,9 +122,11 @@ impl<'a> Evaluator<'a> {
         masks_held.take((grid.steps as u64).saturating_mul(matrix.tracks.len() as u64))?;
         let mut masks: Vec<Vec<bool>> = vec![vec![false; grid.steps]; matrix.tracks.len()];
         let mut order_out: Vec<usize> = Vec::new();
+        let mut unchecked = 0;
         for members in &members {
             self.check()?;
             for step in 0..grid.steps {
+                self.check_now_and_then(&mut unchecked, members.len() as u64)?;
                 let value = param.column.get(step);
                 let present = || members.iter().filter(|i| is_present(matrix.tracks[**i].floats[step]));
                 let count = || usize::try_from(to_int64(value)).unwrap_or(0);

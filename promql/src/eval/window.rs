@@ -200,7 +200,7 @@ impl Evaluator<'_> {
     /// Looks at the time after so many samples in windows: one series may have so many steps with such wide windows
     /// that looking once a series is too seldom.
     #[inline]
-    fn check_now_and_then(&self, unchecked: &mut u64, samples: u64) -> Result<(), EvalError> {
+    pub(crate) fn check_now_and_then(&self, unchecked: &mut u64, samples: u64) -> Result<(), EvalError> {
         *unchecked += samples;
         if *unchecked > UNCHECKED_MAX {
             *unchecked = 0;
