@@ -507,7 +507,8 @@ impl Evaluator<'_> {
                         series.floats = extended_samples(&floats, &window, mode == RangeMode::Smoothed);
                     }
                     if !series.floats.is_empty() || !series.histograms.is_empty() {
-                        self.meter.count_read(0, (series.floats.len() + series.histograms.len()) as u64);
+                        let sizes = series.histograms.iter().map(|(_, h)| crate::histogram::sample_size(h));
+                        self.meter.count_read(0, series.floats.len() as u64 + sizes.sum::<u64>());
                         self.budget.take(series.bytes())?;
                         all.push(series);
                     }
@@ -517,9 +518,8 @@ impl Evaluator<'_> {
                 Ok(by_labels(all))
             }
             Kind::Subquery(subquery) => {
-                let (inner, matrix) = self.subquery(subquery, grid)?;
+                let (inner, matrix) = self.meter.at_first_step(|| self.subquery(subquery, grid))?;
                 let matrix = self.clean_up(matrix, &inner)?;
-                matrix.tracks.iter().for_each(|track| self.meter.count_read(0, track.points()));
                 self.series_of(matrix, |track| {
                     let columns = track_columns(&track, &inner);
                     columns_to_series(track.labels, columns)

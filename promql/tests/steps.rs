@@ -602,6 +602,31 @@ fn what_is_kept_for_each_step_beside_the_series_is_refused_before_memory_is_spen
 }
 
 #[test]
+fn a_matrix_counts_what_was_read_for_it() {
+    let times: Vec<i64> = (0..60).map(|i| i * 60_000).collect();
+    let floats = Samples { floats: vec![1.0; 60], timestamps: times.clone(), ..Samples::default() };
+    let of_histogram = |i| (i, histogram(1.0, CounterResetHint::Unknown));
+    let histograms = Samples { histograms: (0..60).map(of_histogram).collect(), ..floats.clone() };
+    let named = |name| Labels::from_pairs([("__name__", name)]);
+    let store = Store(vec![
+        Series { labels: named("h"), samples: histograms },
+        Series { labels: named("m"), samples: floats },
+    ]);
+    let count = |query: &str| {
+        let options = QueryOptions { stats_by_step: true, ..QueryOptions::default() };
+        let stats = engine(false).instant(&store, query, 600_000, &budget(), options).expect(query).stats;
+        assert_eq!(stats.by_step, [(600_000, stats.total_queryable_samples)]);
+        stats.total_queryable_samples
+    };
+    assert_eq!(count("m[5m]"), 5);
+    assert_eq!(count("h"), 13, "a histogram counts as many as floats have its size");
+    assert_eq!(count("h[5m]"), 5 * 13);
+    assert_eq!(count("m[5m:1m]"), 5);
+    assert_eq!(count("sum_over_time(m[3m])[5m:1m]"), 15, "not the five of the result");
+    assert_eq!(count("m smoothed"), 0, "as in Prometheus");
+}
+
+#[test]
 fn one_large_group_keeps_its_time() {
     let series = |i: usize| Labels::from_pairs([("__name__", "m"), ("i", &i.to_string())]);
     let store = Store(alike(1_000, false, series));

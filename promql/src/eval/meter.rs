@@ -103,6 +103,19 @@ impl<'a> Meter<'a> {
         result
     }
 
+    /// Runs what has steps of its own, all of which count at the first one.
+    pub(crate) fn at_first_step<T>(&self, run: impl FnOnce() -> T) -> T {
+        let before = self.read.get();
+        let by_step = self.read_by_step.take();
+        let result = run();
+        let mut now = self.read_by_step.borrow_mut();
+        *now = by_step;
+        if let Some(first) = now.first_mut() {
+            *first += self.read.get() - before;
+        }
+        result
+    }
+
     /// Runs what is evaluated once for all steps: each counts its samples.
     pub(crate) fn for_all_steps<T>(&self, steps: usize, run: impl FnOnce() -> T) -> T {
         let before = self.read.get();

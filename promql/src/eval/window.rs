@@ -162,11 +162,11 @@ impl Evaluator<'_> {
             Matrix::new(self.meter)
         } else if subquery.inner.value_type == crate::ast::ValueType::Scalar {
             let mut matrix = Matrix::new(self.meter);
-            let values = self.meter.muted(|| self.scalar(&subquery.inner, &inner))?.into_steps(inner.steps);
+            let values = self.scalar(&subquery.inner, &inner)?.into_steps(inner.steps);
             matrix.push(Track::of_floats(Labels::empty(), values))?;
             matrix
         } else {
-            self.meter.muted(|| self.vector(&subquery.inner, &inner))?
+            self.vector(&subquery.inner, &inner)?
         };
         Ok((inner, matrix))
     }
@@ -178,7 +178,7 @@ impl Evaluator<'_> {
         grid: &Grid,
         sink: Sink<'_>,
     ) -> Result<(), EvalError> {
-        let (inner, matrix) = self.subquery(subquery, grid)?;
+        let (inner, matrix) = self.meter.muted(|| self.subquery(subquery, grid))?;
         let reference = |step: usize| subquery.reference(grid.time(step));
         let mut frames = FrameCache::default();
         for track in matrix.tracks {
