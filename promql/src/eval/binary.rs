@@ -347,11 +347,16 @@ fn compact(histogram: &FloatHistogram) -> Out {
     Out::Histogram(Arc::new(histogram::compacted(histogram)))
 }
 
+/// A series by its number, or none: a fill value.
+type Side = Option<usize>;
+
 /// The number of each series' signature: series with equal numbers match.
 struct Signatures {
     many: Vec<usize>,
     one: Vec<usize>,
     count: usize,
+    /// Labels of results, made once for each pair that has met.
+    results: RefCell<HashMap<(Side, Side), Labels>>,
 }
 
 /// The labels that decide a match.
@@ -373,7 +378,7 @@ impl Signatures {
         let many: Vec<usize> = many.iter().map(&mut number).collect();
         let one: Vec<usize> = one.iter().map(&mut number).collect();
         let count = numbers.len();
-        Signatures { many, one, count }
+        Signatures { many, one, count, results: RefCell::default() }
     }
 }
 
@@ -400,8 +405,22 @@ impl<'a> Join<'_, 'a> {
         (self.matching.fill_rhs, self.matching.fill_lhs)
     }
 
-    /// The labels of a result.
-    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+    /// The labels of the result of a pair. A fill value has those that decide the match.
+    fn result_labels(&self, many: Side, one: Side) -> Labels {
+        let make = || {
+            let many = many.map(|index| &self.many.tracks[index].labels);
+            let one = one.map(|index| &self.one.tracks[index].labels);
+            match (many, one) {
+                (Some(many), Some(one)) => self.joined_labels(many, one),
+                (Some(many), None) => self.joined_labels(many, &match_labels(many, self.matching)),
+                (None, Some(one)) => self.joined_labels(&match_labels(one, self.matching), one),
+                (None, None) => Labels::empty(),
+            }
+        };
+        self.signatures.results.borrow_mut().entry((many, one)).or_insert_with(make).clone()
+    }
+
+    fn joined_labels(&self, many: &Labels, one: &Labels) -> Labels {
         let matching = self.matching;
         let drops = changes_metric(self.operator.op)
             || (self.operator.return_bool && !self.evaluator.features.delayed_name_removal);
@@ -451,7 +470,7 @@ impl<'a> Join<'_, 'a> {
         for (index, signature) in self.signatures.many.iter().enumerate() {
             let Some(one) = partner[*signature] else { continue };
             let (a, b) = (&self.many.tracks[index], &self.one.tracks[one]);
-            let labels = self.result_labels(&a.labels, &b.labels);
+            let labels = self.joined_labels(&a.labels, &b.labels);
             let alone = if one_to_one {
                 taken.insert(*signature)
             } else {
@@ -543,13 +562,12 @@ impl<'a> Join<'_, 'a> {
             let track = &self.many.tracks[*index];
             match (partner[signature], fill_one) {
                 (Some(other), _) => {
-                    let other = &self.one.tracks[other];
-                    let sides = [(&track.labels, track.get(step)), (&other.labels, other.get(step))];
+                    let sides =
+                        [(Some(*index), track.get(step)), (Some(other), self.one.tracks[other].get(step))];
                     self.pair(step, sides, &mut matched[signature], outputs)?;
                 }
                 (None, Some(fill)) => {
-                    let labels = match_labels(&track.labels, self.matching);
-                    let sides = [(&track.labels, track.get(step)), (&labels, Cell::Float(fill))];
+                    let sides = [(Some(*index), track.get(step)), (None, Cell::Float(fill))];
                     self.pair(step, sides, &mut matched[signature], outputs)?;
                 }
                 (None, None) => {}
@@ -560,8 +578,7 @@ impl<'a> Join<'_, 'a> {
                 let signature = self.signatures.one[*index];
                 if matched[signature].is_empty() {
                     let track = &self.one.tracks[*index];
-                    let labels = match_labels(&track.labels, self.matching);
-                    let sides = [(&labels, Cell::Float(fill)), (&track.labels, track.get(step))];
+                    let sides = [(None, Cell::Float(fill)), (Some(*index), track.get(step))];
                     self.pair(step, sides, &mut matched[signature], outputs)?;
                 }
             }
@@ -573,7 +590,7 @@ impl<'a> Join<'_, 'a> {
     fn pair(
         &self,
         step: usize,
-        sides: [(&Labels, Cell<'_>); 2],
+        sides: [(Side, Cell<'_>); 2],
         matched: &mut HashSet<Labels>,
         outputs: &mut Outputs<'_>,
     ) -> Result<(), EvalError> {
