@@ -21,7 +21,7 @@ use crate::{
         types::{Command, Raft, Room, Types},
     },
     group::{Group, watch_group},
-    peer::{CallHandler, Gate, Inbox, PeerError, PeerName, Peers, kind, serve},
+    peer::{CallHandler, Gate, Inbox, PeerError, PeerName, Peers, Way, kind, serve},
     reach::Tail,
     status::{GroupProgress, GroupStatus},
     time::{ClockSample, ClusterTime},
@@ -240,15 +240,12 @@ impl RaftNode {
             }
         };
         let us = watch::Sender::new(us);
-        let links = |runtime| {
+        let links = |way, runtime| {
             let RaftPorts { net, clock, spawner, .. } = ports.clone();
-            Peers::new(net, clock, us.subscribe(), runtime, spawner)
+            Peers::new(way, net, clock, us.subscribe(), runtime, spawner)
         };
-        let peers = links(runtime.clone());
-        let reading = match options.threading {
-            Threading::Inline => peers.clone(),
-            Threading::Own => links(Handle::current()),
-        };
+        let peers = links(Way::Grpc, runtime.clone());
+        let reading = links(Way::Plain, Handle::current());
         let (driver, events) = mpsc::channel(DRIVER_QUEUE_MAX);
         let rate = options.snapshot_bytes_per_second;
         let (clock, spawner) = (ports.clock.clone(), ports.spawner.clone());

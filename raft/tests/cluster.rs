@@ -104,6 +104,29 @@ async fn a_read_index_on_any_node_contains_what_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reads_ask_over_plain_connections() {
+    let cluster = Cluster::start().await;
+    let index = cluster.commit(A, "a").await;
+    let read = cluster.nodes[&1].raft.read_index(&[A], PATIENCE).await.expect("a majority");
+    assert!(read[&A] >= index);
+    assert!(cluster.world.plain_connections() > 0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_know_no_plain_connections_are_asked_all_the_same() {
+    let mut cluster = Cluster::start().await;
+    cluster.world.take_only_http2();
+    cluster.kill(1).await;
+    cluster.boot(1).await;
+    let index = cluster.commit(A, "a").await;
+    let read = cluster.nodes[&1].raft.read_index(&[A], PATIENCE).await.expect("a majority");
+    assert!(read[&A] >= index);
+    assert!(cluster.world.plain_connections() > 0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_off_leader_gives_no_read_index_and_acknowledges_nothing() {
     let cluster = Cluster::start_electing().await;
     cluster.commit(A, "a0").await;

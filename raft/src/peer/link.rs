@@ -5,7 +5,8 @@
 
 use super::{
     PeerError, PeerName, check_cluster, hello,
-    io::{connect, with_causes},
+    io::{AbortOnDrop, connect, with_causes},
+    plain::{self, PlainFrames},
     proto::{Frame, Hello},
     read_hello,
     wire::{FRAME_BYTES, FRAME_BYTES_MAX, HEADER_BYTES, Message, Tag, kind, messages},
@@ -35,6 +36,8 @@ use tonic::Streaming;
 const SILENCE: Duration = Duration::from_millis(1000);
 /// How long connecting and greeting may take.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(1000);
+/// Of it, how long a plain connection may take.
+const PLAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// Between two attempts to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two measurements of the peer's clock.
@@ -71,7 +74,17 @@ struct LinkState {
     heard_ms: AtomicU64,
 }
 
+/// How links are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A gRPC stream, for frames of any size.
+    Grpc,
+    /// A plain connection for small frames; a gRPC stream to a node that does not know it.
+    Plain,
+}
+
 struct Shared {
+    way: Way,
     net: Arc<dyn Net>,
     clock: Arc<dyn Clock>,
     us: watch::Receiver<PeerName>,
@@ -93,13 +106,14 @@ impl fmt::Debug for Peers {
 impl Peers {
     /// Without peers yet; `us` is what is said to them. Links run on `runtime`.
     pub(crate) fn new(
+        way: Way,
         net: Arc<dyn Net>,
         clock: Arc<dyn Clock>,
         us: watch::Receiver<PeerName>,
         runtime: Handle,
         spawner: Arc<dyn Spawner>,
     ) -> Peers {
-        Peers(Arc::new(Shared { net, clock, us, links: Mutex::default(), runtime, spawner }))
+        Peers(Arc::new(Shared { way, net, clock, us, links: Mutex::default(), runtime, spawner }))
     }
 
     fn with_links<T>(&self, work: impl FnOnce(&mut BTreeMap<NodeId, Link>) -> T) -> T {
@@ -145,6 +159,7 @@ impl Peers {
             address: known,
             asks,
             state: state.clone(),
+            way: self.0.way,
             net: self.0.net.clone(),
             clock: self.0.clock.clone(),
             us: self.0.us.clone(),
@@ -211,7 +226,8 @@ impl Peers {
     ) -> Result<(PeerName, Bytes), PeerError> {
         let us = self.0.us.borrow().clone();
         let call = async {
-            let (mut stream, them) = dial(&self.0.net, address, &us, None).await.map_err(not_sent)?;
+            let (mut stream, them) =
+                dial(Way::Grpc, &self.0.net, address, &us, None).await.map_err(not_sent)?;
             let request = Message { tag: Tag::Request, kind, shard: ShardId::META, id: 1, patience, body };
             let mut frame = BytesMut::new();
             request.put(&mut frame);
@@ -268,7 +284,22 @@ fn refusal(text: &[u8]) -> PeerError {
 /// An open stream to a peer.
 struct PeerStream {
     frames: mpsc::Sender<Frame>,
-    answers: Streaming<Frame>,
+    answers: Answers,
+}
+
+enum Answers {
+    Grpc(Streaming<Frame>),
+    /// What still waits to be sent goes with the stream.
+    Plain(PlainFrames, #[expect(dead_code, reason = "for its drop")] AbortOnDrop),
+}
+
+impl Answers {
+    async fn next(&mut self) -> Result<Option<Frame>, PeerError> {
+        match self {
+            Answers::Grpc(answers) => answers.message().await.map_err(|status| lost(&with_causes(&status))),
+            Answers::Plain(answers, _) => answers.next().await,
+        }
+    }
 }
 
 impl PeerStream {
@@ -278,16 +309,45 @@ impl PeerStream {
     }
 
     async fn receive(&mut self) -> Result<Bytes, PeerError> {
-        match self.answers.message().await {
-            Ok(Some(frame)) => Ok(frame.messages),
-            Ok(None) => Err(lost("closed by the peer")),
-            Err(status) => Err(lost(&with_causes(&status))),
-        }
+        let frame = self.answers.next().await?;
+        frame.map(|frame| frame.messages).ok_or_else(|| lost("closed by the peer"))
     }
 }
 
 /// Connects and greets.
 async fn dial(
+    way: Way,
+    net: &Arc<dyn Net>,
+    address: &str,
+    us: &PeerName,
+    to: Option<NodeId>,
+) -> Result<(PeerStream, PeerName), String> {
+    if way == Way::Plain
+        && let Ok(Ok(stream)) = timeout(PLAIN_PATIENCE, dial_plain(net, address, us, to)).await
+    {
+        return Ok(stream);
+    }
+    // Also to hear why a plain connection was refused: that just closes it.
+    dial_grpc(net, address, us, to).await
+}
+
+async fn dial_plain(
+    net: &Arc<dyn Net>,
+    address: &str,
+    us: &PeerName,
+    to: Option<NodeId>,
+) -> Result<(PeerStream, PeerName), String> {
+    let io = net.connect(address).await.map_err(|error| error.to_string())?;
+    let (mut answers, mut writing) = plain::halves(io);
+    plain::greet(&mut writing, hello(us, to)).await.map_err(|error| error.to_string())?;
+    let first = answers.next().await.map_err(|error| error.to_string())?;
+    let them = greeted(first, address, us, to)?;
+    let (frames, outgoing) = mpsc::channel(FRAMES_MAX);
+    let sending = AbortOnDrop(tokio::spawn(plain::send_all(writing, outgoing)).abort_handle());
+    Ok((PeerStream { frames, answers: Answers::Plain(answers, sending) }, them))
+}
+
+async fn dial_grpc(
     net: &Arc<dyn Net>,
     address: &str,
     us: &PeerName,
@@ -299,8 +359,19 @@ async fn dial(
     frames.try_send(greeting).map_err(|_| "stream closed".to_owned())?;
     let answers =
         client.link(ReceiverStream::new(outgoing)).await.map_err(|status| status.message().to_owned())?;
-    let mut stream = PeerStream { frames, answers: answers.into_inner() };
-    let first = stream.answers.message().await.map_err(|status| status.message().to_owned())?;
+    let mut answers = answers.into_inner();
+    let first = answers.message().await.map_err(|status| status.message().to_owned())?;
+    let them = greeted(first, address, us, to)?;
+    Ok((PeerStream { frames, answers: Answers::Grpc(answers) }, them))
+}
+
+/// Who greeted with this frame, if it may be our peer.
+fn greeted(
+    first: Option<Frame>,
+    address: &str,
+    us: &PeerName,
+    to: Option<NodeId>,
+) -> Result<PeerName, String> {
     let theirs: Hello = first.and_then(|frame| frame.hello).ok_or("no greeting")?;
     let them = read_hello(&theirs)?;
     check_cluster(us, &them)?;
@@ -309,7 +380,7 @@ async fn dial(
     {
         return Err(format!("node {expected} was expected at {address}, found {them}"));
     }
-    Ok((stream, them))
+    Ok(them)
 }
 
 /// Keeps the stream to one peer.
@@ -318,6 +389,7 @@ struct Keeper {
     address: watch::Receiver<String>,
     asks: mpsc::Receiver<Ask>,
     state: Arc<LinkState>,
+    way: Way,
     net: Arc<dyn Net>,
     clock: Arc<dyn Clock>,
     us: watch::Receiver<PeerName>,
@@ -357,14 +429,14 @@ impl Keeper {
 
     /// Connects, however long it takes; calls fail meanwhile. `None` when nobody needs the link any more.
     async fn connected(&mut self) -> Option<PeerStream> {
-        let (net, us, mut address, node) =
-            (self.net.clone(), self.us.clone(), self.address.clone(), self.node);
+        let (way, net, us, mut address, node) =
+            (self.way, self.net.clone(), self.us.clone(), self.address.clone(), self.node);
         self.address.mark_unchanged(); // the clone below reads whatever comes later
         let state = self.state.clone();
         let mut dialling = Box::pin(async move {
             loop {
                 let (to, us) = (address.borrow_and_update().clone(), us.borrow().clone());
-                let reason = match timeout(CONNECT_PATIENCE, dial(&net, &to, &us, Some(node))).await {
+                let reason = match timeout(CONNECT_PATIENCE, dial(way, &net, &to, &us, Some(node))).await {
                     Ok(Ok((stream, _))) => return stream,
                     Ok(Err(reason)) => reason,
                     Err(_) => "connecting timed out".to_owned(),
@@ -412,7 +484,9 @@ impl Keeper {
                 }
                 ask = self.asks.recv(), if waiting.is_none() => {
                     let ask = ask?;
-                    yield_now().await; // the heartbeats of the other groups join
+                    if self.way == Way::Grpc {
+                        yield_now().await; // the heartbeats of the other groups join
+                    }
                     if open.calls.is_empty() {
                         heard = self.clock.monotonic(); // nothing was owed until now
                     }

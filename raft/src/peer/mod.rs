@@ -1,4 +1,5 @@
-//! Nodes talking to each other: one gRPC stream per direction and pair of nodes for the messages of all groups.
+//! Nodes talking to each other: one gRPC stream per direction and pair of nodes for the messages of all groups, and one
+//! plain connection for the questions of reads.
 //!
 //! ```text
 //!  group 0 ─append──▶ ┌──────┐ frame ┌────────┐ ─▶ openraft of group 0
@@ -13,11 +14,12 @@
 
 mod io;
 mod link;
+mod plain;
 mod refusals;
 mod server;
 mod wire;
 
-pub(crate) use link::Peers;
+pub(crate) use link::{Peers, Way};
 pub(crate) use server::{Inbox, serve};
 pub use wire::FRAME_BYTES_MAX;
 pub(crate) use wire::kind;

@@ -6,7 +6,8 @@
 use super::{
     CALL_KIND_MIN, CallHandler, Gate, OPEN_KIND_MIN, PeerName, check_cluster, hello,
     io::{WINDOW_BYTES, incoming},
-    proto::{Frame, peer_server},
+    plain::{self, PlainFrames},
+    proto::{Frame, Hello, peer_server},
     read_hello,
     refusals::Refusals,
     wire::{FRAME_BYTES, FRAME_BYTES_MAX, Message, Tag, kind, messages},
@@ -14,7 +15,7 @@ use super::{
 use crate::{places::Known, time::pong};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use model::{BoxFuture, Clock, Listener, ShardId};
+use model::{BoxFuture, ClientIo, Clock, Listener, ShardId};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -121,6 +122,45 @@ impl Inbox {
 
 type Ended = (Message, Result<Bytes, String>);
 
+/// What comes from a peer.
+enum Requests {
+    Grpc(Streaming<Frame>),
+    Plain(PlainFrames),
+}
+
+impl Requests {
+    /// The next frame; nothing when the stream has ended, however.
+    async fn next(&mut self) -> Option<Frame> {
+        match self {
+            Requests::Grpc(requests) => requests.message().await.ok().flatten(),
+            Requests::Plain(requests) => requests.next().await.ok().flatten(),
+        }
+    }
+}
+
+/// Where answers go.
+enum Answers {
+    Grpc(mpsc::Sender<Result<Frame, Status>>),
+    Plain(mpsc::Sender<Frame>),
+}
+
+impl Answers {
+    /// Whether the frame was taken.
+    async fn send(&self, frame: Frame) -> bool {
+        match self {
+            Answers::Grpc(answers) => answers.send(Ok(frame)).await.is_ok(),
+            Answers::Plain(answers) => answers.send(frame).await.is_ok(),
+        }
+    }
+
+    /// Ends the stream, with the reason where there is a place for it.
+    async fn refuse(&self, status: Status) {
+        if let Answers::Grpc(answers) = self {
+            answers.send(Err(status)).await.ok();
+        }
+    }
+}
+
 /// One stream of a peer.
 struct Session {
     inbox: Arc<Inbox>,
@@ -132,26 +172,26 @@ struct Session {
 }
 
 impl Session {
-    async fn run(mut self, mut requests: Streaming<Frame>, answers: mpsc::Sender<Result<Frame, Status>>) {
+    async fn run(mut self, mut requests: Requests, answers: &Answers) {
         loop {
             let frame = tokio::select! {
                 biased;
                 Some(first) = self.open.next() => self.collect(first).await,
-                frame = requests.message(), if self.open.len() < REQUESTS_MAX => match frame {
-                    Ok(Some(frame)) => match messages(frame.messages) {
+                frame = requests.next(), if self.open.len() < REQUESTS_MAX => match frame {
+                    Some(frame) => match messages(frame.messages) {
                         Ok(messages) => self.begin(messages),
                         Err(error) => {
                             tracing::warn!(peer = %self.them, %error, "closing the link of a peer");
-                            answers.send(Err(Status::invalid_argument(error.to_string()))).await.ok();
+                            answers.refuse(Status::invalid_argument(error.to_string())).await;
                             return;
                         }
                     },
-                    _ => return,
+                    None => return,
                 },
             };
             if !frame.is_empty() {
                 let frame = Frame { hello: None, messages: frame.freeze() };
-                if answers.send(Ok(frame)).await.is_err() {
+                if !answers.send(frame).await {
                     return;
                 }
             }
@@ -237,33 +277,67 @@ impl peer_server::Peer for Service {
         let first = first.map_err(|_| Status::deadline_exceeded("no greeting in time"))??;
         let greeting =
             first.and_then(|frame| frame.hello).ok_or_else(|| Status::invalid_argument("no greeting"))?;
-        let them = read_hello(&greeting).map_err(Status::invalid_argument)?;
-        let us = self.0.admit(&them, greeting.to_node_id)?;
+        let (us, them) = self.0.greeted(&greeting)?;
         known.inspect(Known::set);
         let (answers, outgoing) = mpsc::channel(FRAMES_MAX);
         let greeting = Frame { hello: Some(hello(&us, them.node)), messages: Bytes::new() };
         answers.try_send(Ok(greeting)).map_err(|_| Status::internal("stream closed"))?;
-        let member = us.cluster.is_some() && us.cluster == them.cluster;
-        let inbox = self.0.clone();
-        tokio::spawn(async move {
-            let Ok(_permit) = inbox.streams.try_acquire() else {
-                answers.send(Err(Status::resource_exhausted("too many streams"))).await.ok();
-                return;
-            };
-            let session =
-                Session { inbox: inbox.clone(), them, member, open: FuturesUnordered::new(), calls: 0 };
-            let mut stop = inbox.stop.clone();
-            tokio::select! {
-                () = session.run(requests, answers) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
-        });
+        tokio::spawn(self.0.clone().converse(us, them, Requests::Grpc(requests), Answers::Grpc(answers)));
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+impl Inbox {
+    /// Who we are, and who greets so, if both may talk.
+    fn greeted(&self, greeting: &Hello) -> Result<(PeerName, PeerName), Status> {
+        let them = read_hello(greeting).map_err(Status::invalid_argument)?;
+        let us = self.admit(&them, greeting.to_node_id)?;
+        Ok((us, them))
+    }
+
+    /// Works on what comes from a peer that was greeted, until either side ends it.
+    async fn converse(self: Arc<Self>, us: PeerName, them: PeerName, requests: Requests, answers: Answers) {
+        let Ok(_permit) = self.streams.try_acquire() else {
+            return answers.refuse(Status::resource_exhausted("too many streams")).await;
+        };
+        let member = us.cluster.is_some() && us.cluster == them.cluster;
+        let session = Session { inbox: self.clone(), them, member, open: FuturesUnordered::new(), calls: 0 };
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = session.run(requests, &answers) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// Serves a connection that began as a plain one. Whoever is refused sees it closed.
+    async fn serve_plain(self: Arc<Self>, io: Box<dyn ClientIo>, known: Known) {
+        let (mut requests, writing) = plain::halves(io);
+        let Ok(Ok(Some(first))) = timeout(GREETING_PATIENCE, requests.next()).await else { return };
+        let Some(greeting) = first.hello else { return };
+        let Ok((us, them)) = self.greeted(&greeting) else { return };
+        known.set();
+        let (answers, outgoing) = mpsc::channel(FRAMES_MAX);
+        let greeting = Frame { hello: Some(hello(&us, them.node)), messages: Bytes::new() };
+        answers.try_send(greeting).expect("the channel is empty");
+        tokio::select! {
+            () = plain::send_all(writing, outgoing) => {}
+            () = self.converse(us, them, Requests::Plain(requests), Answers::Plain(answers)) => {}
+        }
     }
 }
 
 /// Serves peers until `stop` resolves.
 pub(crate) async fn serve(listener: Arc<dyn Listener>, inbox: Arc<Inbox>, stop: impl Future<Output = ()>) {
+    let (plain, serving) = (inbox.clone(), inbox.stop.clone());
+    let plain = move |io, known| -> BoxFuture<'static, ()> {
+        let (inbox, mut stop) = (plain.clone(), serving.clone());
+        Box::pin(async move {
+            tokio::select! {
+                () = inbox.serve_plain(io, known) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        })
+    };
     let service =
         peer_server::PeerServer::new(Service(inbox)).max_decoding_message_size(FRAME_BYTES_MAX + 1024);
     let served = Server::builder()
@@ -271,7 +345,7 @@ pub(crate) async fn serve(listener: Arc<dyn Listener>, inbox: Arc<Inbox>, stop: 
         .initial_connection_window_size(2 * WINDOW_BYTES)
         .max_concurrent_streams(16)
         .add_service(service)
-        .serve_with_incoming_shutdown(incoming(listener), stop)
+        .serve_with_incoming_shutdown(incoming(listener, plain), stop)
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "peer server ended");

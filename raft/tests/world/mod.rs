@@ -80,6 +80,10 @@ struct Wires {
     listeners: BTreeMap<SocketAddr, Incoming>,
     cut: BTreeSet<(IpAddr, IpAddr)>,
     datagrams: BTreeMap<SocketAddr, mpsc::Sender<(Vec<u8>, SocketAddr)>>,
+    /// Whether connections end that do not begin as HTTP/2 does, as at a node of an older version.
+    http2_only: bool,
+    /// Connections that did not.
+    plain: usize,
 }
 
 /// All networks of a test.
@@ -102,6 +106,24 @@ impl World {
             wires.cut.insert((host(node), host(*other)));
             wires.cut.insert((host(*other), host(node)));
         }
+    }
+
+    /// From now on, connections that do not begin as HTTP/2 does are closed at once.
+    pub fn take_only_http2(&self) {
+        self.wires().http2_only = true;
+    }
+
+    /// Connections that did not begin as HTTP/2 does.
+    pub fn plain_connections(&self) -> usize {
+        self.wires().plain
+    }
+
+    /// Whether a connection that begins so may go on.
+    fn takes(&self, first: &[u8]) -> bool {
+        let mut wires = self.wires();
+        let is_plain = !first.starts_with(b"PRI");
+        wires.plain += usize::from(is_plain);
+        !(is_plain && wires.http2_only)
     }
 
     pub fn heal(&self) {
@@ -156,6 +178,7 @@ impl DatagramSocket for TestDatagrams {
 /// Carries bytes one way; what is cut waits.
 async fn pump(
     world: World,
+    is_there: bool,
     (from, to): (IpAddr, IpAddr),
     alive: [Arc<AtomicBool>; 2],
     mut read: tokio::io::ReadHalf<DuplexStream>,
@@ -163,12 +186,17 @@ async fn pump(
 ) {
     let mut buf = vec![0; 64 << 10];
     let dead = || alive.iter().any(|alive| !alive.load(Ordering::Relaxed));
+    let mut is_first = is_there;
     loop {
         let read = tokio::select! {
             read = read.read(&mut buf) => read,
             () = async { while !dead() { tokio::time::sleep(Duration::from_millis(10)).await } } => return,
         };
         let Ok(count @ 1..) = read else { return };
+        if is_first && !world.takes(&buf[..count]) {
+            return;
+        }
+        is_first = false;
         while world.is_cut(from, to) && !dead() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -208,8 +236,8 @@ impl Net for TestNet {
             let ((near_read, near_write), (far_read, far_write)) =
                 (tokio::io::split(near), tokio::io::split(far));
             let (there, back) = ((self.host, to.ip()), (to.ip(), self.host));
-            tokio::spawn(pump(self.world.clone(), there, alive.clone(), near_read, far_write));
-            tokio::spawn(pump(self.world.clone(), back, alive, far_read, near_write));
+            tokio::spawn(pump(self.world.clone(), true, there, alive.clone(), near_read, far_write));
+            tokio::spawn(pump(self.world.clone(), false, back, alive, far_read, near_write));
             let accepted = (Box::new(theirs.compat()) as Box<dyn ClientIo>, SocketAddr::new(self.host, 1));
             listener.send(accepted).map_err(|_| io::ErrorKind::ConnectionRefused)?;
             Ok(Box::new(ours.compat()) as Box<dyn ClientIo>)
