@@ -4,7 +4,9 @@ use crate::{
     call::{Call, Origin},
     engine_metrics::Slice,
     error::{ApiError, ErrorType},
-    job, json, param,
+    job, json,
+    output::Encoding,
+    param,
     query_log::Line,
     respond::Answer,
     result::{self, Timings},
@@ -14,7 +16,7 @@ use crate::{
 };
 use axum::response::Response;
 use http::StatusCode;
-use model::{Budget, Matcher, OpenView, TimestampMs};
+use model::{Budget, EarlyView, Matcher, OpenView, TimestampMs};
 use promql::{
     EvalError, Extent, QueryOptions, Stats,
     ast::{Expr, ValueType},
@@ -177,7 +179,8 @@ fn no_place() -> ApiError {
     ApiError::new(ErrorType::Timeout, "query timed out in query queue")
 }
 
-/// Waits for a place and a view, evaluates on a thread, writes the answer there too.
+/// Waits for a place and a view, evaluates on a thread, writes the answer there too. A small query is evaluated here and
+/// now, on what this node shows while the others are asked, and once more if that was not enough.
 async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response, ApiError> {
     let state = call.state.clone();
     let budget = call.budget(timeout);
@@ -189,21 +192,32 @@ async fn run(call: Call, mut query: Query, timeout: Duration) -> Result<Response
     query.timings.queued = entered.saturating_sub(before);
     engine.observe(Slice::QueueTime, entered, query.timings.queued);
     let place = place.ok_or_else(no_place)?;
-    let view = view::open(&state, &call.form, &call.headers).await?;
+    let EarlyView { view, verdict } = view::open_early(&state, &call.form, &call.headers).await?;
+    if is_small(&state, &query, &view) {
+        query.timings.prepared += clock.monotonic().saturating_sub(entered);
+        let early = job::here(|| evaluate(&state, &query, &view, &budget, call.encoding))?;
+        let outcome = match verdict.await? {
+            None => early,
+            Some(view) => {
+                drop(early);
+                let left = timeout.saturating_sub(clock.monotonic().saturating_sub(before));
+                job::here(|| evaluate(&state, &query, &view, &call.budget(left), call.encoding))?
+            }
+        };
+        account(&state, &query, &outcome);
+        return outcome.response;
+    }
+    let view = verdict.await?.unwrap_or(view);
     query.timings.prepared += clock.monotonic().saturating_sub(entered);
-    let is_small = is_small(&state, &query, &view);
-    let mut answer = Answer::new(call.encoding);
-    answer.hold(budget.clone());
-    let working = state.clone();
+    let (working, encoding) = (state.clone(), call.encoding);
     let work = move || {
-        let written_down = working.queue.write_down(&query.text, working.ports.clock.now().0 / 1000);
-        let result = evaluate(&working, query, &view, &budget, &mut answer);
-        drop(written_down);
+        let outcome = evaluate(&working, &query, &view, &budget, encoding);
+        account(&working, &query, &outcome);
         drop(view);
         drop(place);
-        result.map(|()| answer.finish())
+        outcome.response
     };
-    if is_small { job::here(work)? } else { job::run(&state, "query", work).await? }
+    job::run(&state, "query", work).await?
 }
 
 /// Whether a query takes about as long as handing it to another thread: a millisecond at the very most.
@@ -225,14 +239,25 @@ fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What came of an evaluation.
+struct Outcome {
+    response: Result<Response, ApiError>,
+    /// Of an evaluation that failed: nothing.
+    stats: Stats,
+    /// The engine's words, of one that failed.
+    error: Option<String>,
+    timings: Timings,
+}
+
 fn evaluate(
     state: &State,
-    mut query: Query,
+    query: &Query,
     view: &OpenView,
     budget: &Arc<Budget>,
-    answer: &mut Answer,
-) -> Result<(), ApiError> {
+    encoding: Encoding,
+) -> Outcome {
     let (engine, clock) = (state.engine(), &state.ports.clock);
+    let _written_down = state.queue.write_down(&query.text, clock.now().0 / 1000);
     let before = clock.monotonic();
     let queryable = &*view.queryable;
     let (text, expr) = (&query.text, &query.expr);
@@ -242,25 +267,47 @@ fn evaluate(
             engine.range_expr(queryable, text, expr, start, end, step, budget, query.options)
         }
     };
-    query.timings.evaluated = clock.monotonic().saturating_sub(before);
-    account(state, &query, evaluated.as_ref().map(|evaluated| &evaluated.stats));
-    let evaluated = evaluated.map_err(failure)?;
+    let timings = Timings { evaluated: clock.monotonic().saturating_sub(before), ..query.timings };
+    match evaluated {
+        Ok(evaluated) => {
+            let stats = evaluated.stats.clone();
+            let response = respond(query, view, budget, evaluated, &timings, encoding);
+            Outcome { response, stats, error: None, timings }
+        }
+        Err(error) => {
+            let text = Some(error.to_string());
+            Outcome { response: Err(failure(error)), stats: Stats::default(), error: text, timings }
+        }
+    }
+}
+
+/// Writes the answer.
+fn respond(
+    query: &Query,
+    view: &OpenView,
+    budget: &Arc<Budget>,
+    evaluated: promql::Answer,
+    timings: &Timings,
+    encoding: Encoding,
+) -> Result<Response, ApiError> {
+    let mut answer = Answer::new(encoding);
+    answer.hold(budget.clone());
     answer.view(&view.indexes);
     answer.warn(view.warnings.iter().cloned());
-    let cut = result::write(answer, evaluated.value, evaluated.timestamp, query.limit, budget)?;
+    let cut = result::write(&mut answer, evaluated.value, evaluated.timestamp, query.limit, budget)?;
     if cut {
         answer.warn(["results truncated due to limit".to_owned()]);
     }
-    answer.warn(query.warning);
+    answer.warn(query.warning.clone());
     answer.warn(evaluated.warnings);
     answer.inform(evaluated.infos);
-    result::finish(answer, query.stats.then_some((&evaluated.stats, &query.timings)));
-    Ok(())
+    result::finish(&mut answer, query.stats.then_some((&evaluated.stats, timings)));
+    Ok(answer.finish())
 }
 
 /// Counts and logs a query that was evaluated, with or without success.
-fn account(state: &State, query: &Query, outcome: Result<&Stats, &EvalError>) {
-    let (counters, timings) = (&state.counters, &query.timings);
+fn account(state: &State, query: &Query, outcome: &Outcome) {
+    let (counters, timings, stats) = (&state.counters, &outcome.timings, &outcome.stats);
     let now = state.ports.clock.monotonic();
     Counters::add(&counters.queries, 1);
     let micros = u64::try_from(timings.evaluated.as_micros()).unwrap_or(u64::MAX);
@@ -268,8 +315,6 @@ fn account(state: &State, query: &Query, outcome: Result<&Stats, &EvalError>) {
     counters.engine.observe(Slice::PrepareTime, now, timings.prepared);
     counters.engine.observe(Slice::InnerEval, now, timings.evaluated);
     counters.engine.observe(Slice::ResultSort, now, Duration::ZERO); // sorted as it is evaluated
-    let none = Stats::default();
-    let stats = outcome.unwrap_or(&none);
     counters.engine.samples(stats.total_queryable_samples);
     state.query_log.follow(state.ports.config.query_log(), &counters.engine);
     if !state.query_log.is_open() {
@@ -280,14 +325,13 @@ fn account(state: &State, query: &Query, outcome: Result<&Stats, &EvalError>) {
         Steps::Range { start, end, step } => (start, end, step),
     };
     let client = query.origin.client.map(|client| client.to_string()).unwrap_or_default();
-    let error = outcome.err().map(ToString::to_string);
     let line = Line {
         at: state.ports.clock.now(),
         query: &query.text,
         start,
         end,
         step,
-        error: error.as_deref(),
+        error: outcome.error.as_deref(),
         stats,
         timings,
         client: &client,

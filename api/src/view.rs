@@ -7,7 +7,7 @@ use crate::{
     state::State,
 };
 use http::HeaderMap;
-use model::{Consistency, OpenView};
+use model::{Consistency, EarlyView, OpenView};
 
 /// Asks for a consistency where a parameter cannot be added.
 const CONSISTENCY_HEADER: &str = "x-vestal-consistency";
@@ -41,4 +41,14 @@ pub(crate) fn consistency(form: &Form, headers: &HeaderMap) -> Result<Consistenc
 pub(crate) async fn open(state: &State, form: &Form, headers: &HeaderMap) -> Result<OpenView, ApiError> {
     let consistency = consistency(form, headers)?;
     Ok(state.ports.views.open(consistency, state.options.consistency_timeout).await?)
+}
+
+/// The same without waiting: see [`model::Views::open_early`].
+pub(crate) async fn open_early<'s>(
+    state: &'s State,
+    form: &Form,
+    headers: &HeaderMap,
+) -> Result<EarlyView<'s>, ApiError> {
+    let consistency = consistency(form, headers)?;
+    Ok(state.ports.views.open_early(consistency, state.options.consistency_timeout).await?)
 }

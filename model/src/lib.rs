@@ -29,8 +29,8 @@ pub use ports::{
     Rng, Spawner, Work,
 };
 pub use query::{
-    Budget, Consistency, LabelQuery, MemoryPool, OpenView, QueryError, Queryable, Samples, SelectRequest,
-    Series, SeriesSet, ViewError, ViewIndexes, Views,
+    Budget, Consistency, EarlyView, LabelQuery, MemoryPool, OpenView, QueryError, Queryable, Samples,
+    SelectRequest, Series, SeriesSet, ViewError, ViewIndexes, Views,
 };
 pub use regex::{AnchoredRegex, RegexError};
 pub use row::{Row, RowKind, SeriesTable, SlotId};

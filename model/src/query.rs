@@ -361,11 +361,32 @@ pub enum ViewError {
     Unavailable(String),
 }
 
+/// A view as this node had it when it was asked for, while it is still being found out whether that is enough.
+pub struct EarlyView<'v> {
+    /// What this node shows.
+    pub view: OpenView,
+    /// Nothing if `view` is as fresh as was asked for; else one that is.
+    pub verdict: BoxFuture<'v, Result<Option<OpenView>, ViewError>>,
+}
+
 /// Opens views.
 pub trait Views: Send + Sync {
     /// Opens a view of all data shards, waiting at most `timeout` for leaders and for this node to catch up.
     fn open(&self, consistency: Consistency, timeout: Duration)
     -> BoxFuture<'_, Result<OpenView, ViewError>>;
+
+    /// The same without waiting: for who can do the work while others are asked, and throws the outcome away if the
+    /// verdict is another view.
+    fn open_early(
+        &self,
+        consistency: Consistency,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<EarlyView<'_>, ViewError>> {
+        Box::pin(async move {
+            let view = self.open(consistency, timeout).await?;
+            Ok(EarlyView { view, verdict: Box::pin(std::future::ready(Ok(None))) })
+        })
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub const POINTS: &[&str] = &[
     "raft.truncate.done",
     "raft.vote.begin",
     "raft.vote.saved",
+    "read.early-in-vain",
     "read.in-vain",
     "shard.checkpoint.begin",
     "shard.checkpoint.done",

@@ -1,9 +1,9 @@
 //! The ports of reading, in memory.
 
 use model::{
-    BoxFuture, Budget, Clock, Consistency, FloatHistogram, LabelQuery, Labels, LogIndex, Matcher, OpenView,
-    QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId, Spawner, TimestampMs,
-    ViewError, ViewIndexes, Views,
+    BoxFuture, Budget, Clock, Consistency, EarlyView, FloatHistogram, LabelQuery, Labels, LogIndex, Matcher,
+    OpenView, QueryError, Queryable, Samples, SelectRequest, Series, SeriesSet, ShardId, Spawner,
+    TimestampMs, ViewError, ViewIndexes, Views,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -153,6 +153,8 @@ impl Queryable for Memory {
 pub(crate) struct MemoryViews {
     pub(crate) memory: Arc<Memory>,
     pub(crate) quorum: bool,
+    /// What is shown early, if that is not enough.
+    pub(crate) behind: Option<Arc<Memory>>,
     /// What was asked for, in order.
     pub(crate) asked: Mutex<Vec<Consistency>>,
 }
@@ -173,6 +175,25 @@ impl Views for MemoryViews {
                 indexes: ViewIndexes([(ShardId(1), LogIndex(100)), (ShardId(2), LogIndex(57))].into()),
                 warnings: stale.into_iter().collect(),
             })
+        })
+    }
+
+    fn open_early(
+        &self,
+        consistency: Consistency,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<EarlyView<'_>, ViewError>> {
+        let opening = self.open(consistency, timeout);
+        Box::pin(async move {
+            let Some(behind) = &self.behind else {
+                return Ok(EarlyView {
+                    view: opening.await?,
+                    verdict: Box::pin(std::future::ready(Ok(None))),
+                });
+            };
+            let indexes = ViewIndexes([(ShardId(1), LogIndex(99)), (ShardId(2), LogIndex(57))].into());
+            let view = OpenView { queryable: behind.clone(), indexes, warnings: Vec::new() };
+            Ok(EarlyView { view, verdict: Box::pin(async move { opening.await.map(Some) }) })
         })
     }
 }

@@ -341,6 +341,35 @@ async fn queries_are_counted_and_name_their_view() {
     assert_eq!(world.counters.queries.load(Ordering::Relaxed), 1);
 }
 
+/// A world whose views are at first of a memory with another value of `up`.
+fn behind() -> World {
+    let old = Memory::default().with(&[("__name__", "up")], &[(NOW.0, 1.0)]);
+    let world = World { behind: Some(old), ..World::default() };
+    world.and(&[("__name__", "up")], &[(NOW.0, 2.0)])
+}
+
+#[tokio::test]
+async fn a_query_that_began_on_a_view_that_is_not_enough_is_answered_from_another() {
+    let world: Asked = behind().open();
+    // The first is evaluated while its view is in question; the other one, which has no weight, waits for it.
+    for query in ["sum(up)", "sum(max_over_time(up[1s:1ms]))"] {
+        let before = world.counters.queries.load(Ordering::Relaxed);
+        let reply = world.get(&format!("/api/v1/query?query={query}")).await;
+        assert!(reply.text().contains(r#""2"]"#), "{}", reply.text());
+        assert_eq!(reply.header("x-vestal-view"), "1:100,2:57");
+        assert_eq!(world.counters.queries.load(Ordering::Relaxed), before + 1, "it counts once");
+    }
+}
+
+#[tokio::test]
+async fn a_query_is_not_answered_from_a_view_of_which_nobody_knows_whether_it_is_enough() {
+    let world = World { quorum: false, ..behind() }.open();
+    let reply = world.get("/api/v1/query?query=up").await;
+    assert_eq!(reply.status.as_u16(), 503);
+    assert_eq!(reply.text(), error("unavailable", "shard 1 has no leader"));
+    assert_eq!(world.counters.queries.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
 async fn a_query_is_formatted() {
     let world = world().open();

@@ -33,6 +33,7 @@ use tower::ServiceExt;
 pub(crate) struct World {
     pub(crate) memory: Memory,
     pub(crate) quorum: bool,
+    pub(crate) behind: Option<Memory>,
     pub(crate) options: Options,
     pub(crate) readiness: Readiness,
     pub(crate) targets: TargetList,
@@ -50,6 +51,7 @@ impl Default for World {
         World {
             memory: Memory::default(),
             quorum: true,
+            behind: None,
             options: Options::default(),
             readiness: Readiness::Ready,
             targets: TargetList::default(),
@@ -131,6 +133,7 @@ impl World {
         let views = Arc::new(MemoryViews {
             memory: Arc::new(self.memory),
             quorum: self.quorum,
+            behind: self.behind.map(Arc::new),
             asked: Mutex::default(),
         });
         let build = BuildInfo {

@@ -1,9 +1,18 @@
 //! Views: by default with read indexes from every shard's leader.
 
 use super::Node;
-use model::{BoxFuture, Consistency, OpenView, ShardId, ViewError, ViewIndexes, Views};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use model::{BoxFuture, Consistency, EarlyView, OpenView, ShardId, ViewError, ViewIndexes, Views};
+use std::{
+    collections::BTreeMap,
+    future::{poll_fn, ready},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 use storage::shard::MergedView;
+
+/// Turns of the thread until a question is on the wire: one for the link to the peer, one for its socket, and one more.
+const TURNS_TO_WIRE: usize = 3;
 
 /// Opens views of this node's replicas.
 pub(crate) struct NodeViews {
@@ -27,9 +36,9 @@ impl NodeViews {
         Ok(())
     }
 
-    async fn open_view(&self, consistency: Consistency, patience: Duration) -> Result<OpenView, ViewError> {
+    /// Whether there is anything to show.
+    fn check(&self) -> Result<(), ViewError> {
         let node = &self.node;
-        let deadline = node.ports.clock.monotonic() + patience;
         if !node.health.are_shards_open() {
             return Err(ViewError::Unavailable(
                 "this node is starting, or is not yet a member of its cluster".to_owned(),
@@ -38,22 +47,86 @@ impl NodeViews {
         if node.has_ended() {
             return Err(ViewError::Unavailable("this node is stopping".to_owned()));
         }
-        let shards: Vec<ShardId> = node.data_shards().iter().map(|shard| shard.shard()).collect();
+        Ok(())
+    }
+
+    /// Up to where the shards must be applied here to show all that there was before the call; they are, when this
+    /// yields.
+    async fn read_index(&self, patience: Duration) -> Result<ViewIndexes, ViewError> {
+        let shards: Vec<ShardId> = self.node.data_shards().iter().map(|shard| shard.shard()).collect();
+        let indexes = self.node.raft.read_index(&shards, patience).await;
+        indexes.map(ViewIndexes).map_err(|error| ViewError::Unavailable(error.to_string()))
+    }
+
+    /// What this node shows now.
+    fn view(&self, warnings: Vec<String>) -> OpenView {
+        let views: Vec<_> = self.node.data_shards().iter().map(|shard| shard.view()).collect();
+        let indexes: BTreeMap<_, _> = views.iter().map(|view| (view.shard(), view.index())).collect();
+        let merged = MergedView::new(views).with_workers(self.node.ports.spawner.clone());
+        OpenView { queryable: Arc::new(merged), indexes: ViewIndexes(indexes), warnings }
+    }
+
+    async fn open_view(&self, consistency: Consistency, patience: Duration) -> Result<OpenView, ViewError> {
+        let deadline = self.node.ports.clock.monotonic() + patience;
+        self.check()?;
         let mut warnings = Vec::new();
         match consistency {
             Consistency::Default => {
-                let indexes = node.raft.read_index(&shards, patience).await;
-                let indexes = indexes.map_err(|error| ViewError::Unavailable(error.to_string()))?;
-                self.wait_applied(&ViewIndexes(indexes), deadline).await?;
+                let indexes = self.read_index(patience).await?;
+                self.wait_applied(&indexes, deadline).await?;
             }
             Consistency::AtLeast(indexes) => self.wait_applied(&indexes, deadline).await?,
-            Consistency::Stale => warnings.extend(node.health.staleness(node.ports.clock.now())),
+            Consistency::Stale => {
+                warnings.extend(self.node.health.staleness(self.node.ports.clock.now()));
+            }
         }
-        let views: Vec<_> = node.data_shards().iter().map(|shard| shard.view()).collect();
-        let merged = MergedView::new(views.clone()).with_workers(node.ports.spawner.clone());
-        let indexes: BTreeMap<_, _> = views.iter().map(|view| (view.shard(), view.index())).collect();
-        Ok(OpenView { queryable: Arc::new(merged), indexes: ViewIndexes(indexes), warnings })
+        Ok(self.view(warnings))
     }
+
+    /// A view of now, when the question how far it must reach is on its way: the answer takes as long as a small query.
+    /// What was read from the view counts if each of its shards was applied as far as the answer says, which holds what
+    /// there was before the question, and so before the query.
+    async fn open_view_early(&self, patience: Duration) -> Result<EarlyView<'_>, ViewError> {
+        self.check()?;
+        let mut reading: BoxFuture<'_, _> = Box::pin(self.read_index(patience));
+        for _ in 0..TURNS_TO_WIRE {
+            if let Poll::Ready(indexes) = futures::poll!(&mut reading) {
+                indexes?;
+                return Ok(EarlyView { view: self.view(Vec::new()), verdict: Box::pin(ready(Ok(None))) });
+            }
+            turn().await;
+        }
+        let view = self.view(Vec::new());
+        let shown = view.indexes.clone();
+        let verdict = Box::pin(async move {
+            let indexes = reading.await?;
+            if shows(&shown, &indexes) {
+                return Ok(None);
+            }
+            model::point!("read.early-in-vain");
+            Ok(Some(self.view(Vec::new())))
+        });
+        Ok(EarlyView { view, verdict })
+    }
+}
+
+/// Whether a view of these indexes has all shards at least this far.
+fn shows(shown: &ViewIndexes, wanted: &ViewIndexes) -> bool {
+    wanted.0.iter().all(|(shard, index)| shown.0.get(shard).is_some_and(|shown| shown >= index))
+}
+
+/// Lets the tasks that are ready go first.
+async fn turn() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Views for NodeViews {
@@ -63,5 +136,38 @@ impl Views for NodeViews {
         timeout: Duration,
     ) -> BoxFuture<'_, Result<OpenView, ViewError>> {
         Box::pin(self.open_view(consistency, timeout))
+    }
+
+    fn open_early(
+        &self,
+        consistency: Consistency,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<EarlyView<'_>, ViewError>> {
+        Box::pin(async move {
+            if consistency == Consistency::Default {
+                return self.open_view_early(timeout).await;
+            }
+            let view = self.open_view(consistency, timeout).await?;
+            Ok(EarlyView { view, verdict: Box::pin(ready(Ok(None))) })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::LogIndex;
+
+    fn indexes(list: &[(u32, u64)]) -> ViewIndexes {
+        ViewIndexes(list.iter().map(|(shard, index)| (ShardId(*shard), LogIndex(*index))).collect())
+    }
+
+    #[test]
+    fn a_view_is_enough_if_each_shard_that_was_asked_for_is_as_far() {
+        let shown = indexes(&[(1, 100), (2, 57)]);
+        assert!(shows(&shown, &indexes(&[(1, 100), (2, 57)])));
+        assert!(shows(&shown, &indexes(&[(1, 99)])));
+        assert!(!shows(&shown, &indexes(&[(1, 100), (2, 58)])));
+        assert!(!shows(&shown, &indexes(&[(3, 0)])));
     }
 }
