@@ -246,6 +246,11 @@ impl Index {
         })
     }
 
+    /// The value of a label of a series.
+    pub(crate) fn value_of(&self, id: SeriesId, name: &str) -> Option<&str> {
+        self.pairs_of(self.get(id)?).find_map(|(found, value)| (found == name).then_some(value))
+    }
+
     /// The labels of a series.
     pub(crate) fn labels_of(&self, record: &SeriesRecord) -> Labels {
         Labels::from_sorted(self.pairs_of(record))
@@ -361,6 +366,35 @@ mod tests {
         check(&[(Regex, "__name__", "(?i)U.*")], &[0, 1]);
         check(&[(Regex, "__name__", "(?i:LEFT)|down")], &[2, 3]);
         check(&[(NotRegex, "__name__", "d.*n")], &[0, 1, 3]);
+    }
+
+    #[test]
+    fn few_series_are_tried_one_by_one() {
+        use MatchOp::{Equal, NotRegex, Regex};
+        let up = (Equal, "__name__", "up");
+        check(&[up, (Regex, "job", "b.*")], &[1]);
+        check(&[up, (Regex, "job", "x.*")], &[]);
+        check(&[up, (NotRegex, "job", "b.*")], &[0]);
+        check(&[up, (NotRegex, "job", "b.*|")], &[0]);
+        let left = (Equal, "__name__", "left");
+        check(&[left, (Regex, "job", ".+")], &[]);
+        check(&[left, (Regex, "job", "a.*|")], &[3]);
+        check(&[left, (NotRegex, "job", "a.*")], &[3]);
+        check(&[left, (NotRegex, "job", ".*")], &[]);
+    }
+
+    #[test]
+    fn of_many_values_only_those_of_few_series_are_looked_at() {
+        let mut index = index();
+        for i in 0..1_000 {
+            let labels = Labels::from_pairs([("__name__", "many"), ("job", &format!("j{i}"))]);
+            index.add(0, labels.stable_hash(), &labels, i, 0, ACTIVE);
+        }
+        let at_most = |name: &str| {
+            let any = Matcher::new(MatchOp::Regex, "job", "j.*9").expect("a matcher");
+            series_at_most(&index, &[Matcher::new(MatchOp::Equal, "__name__", name).expect("a matcher"), any])
+        };
+        assert_eq!((at_most("up"), at_most("many")), (Some(2), None));
     }
 
     #[test]

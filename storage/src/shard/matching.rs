@@ -1,5 +1,5 @@
 //! Matchers to series: `=` by set operations; a regular expression is reduced to a set of literals or a prefix
-//! before any value is looked at.
+//! before any value is looked at. Where few series are left, their values are looked at instead of all.
 //!
 //! A matcher that accepts the empty value accepts series without the label, so it works by taking away.
 
@@ -37,23 +37,32 @@ fn from_prefix<'a>(
         .take_while(move |(text, _)| text.starts_with(prefix))
 }
 
+/// Whether a regular expression has to be tried on values.
+fn searches(matcher: &Matcher) -> bool {
+    matcher.regex().is_some_and(|regex| regex.literal_set().is_none())
+}
+
+/// Those of `set` that match.
+fn tried(index: &Index, set: &RoaringBitmap, matcher: &Matcher) -> RoaringBitmap {
+    let matches = |id: &u32| matcher.matches(index.value_of(*id, &matcher.name).unwrap_or(""));
+    set.iter().filter(matches).collect()
+}
+
 /// Values of a label that are looked through for a regular expression in no time.
-const VALUES_FEW: usize = 256;
+const VALUES_FEW: u64 = 256;
 
 /// How many series can match all of `matchers`: as many as have the rarest of the values asked for. Nothing if none is
 /// asked for, or if finding them means to look through many values.
 pub(crate) fn series_at_most(index: &Index, matchers: &[Matcher]) -> Option<u64> {
-    let searches = |m: &&Matcher| m.regex().is_some_and(|regex| regex.literal_set().is_none());
-    let values = |m: &Matcher| index.labels.get(m.name.as_str()).map_or(0, |label| label.values.len());
-    if matchers.iter().filter(searches).map(values).sum::<usize>() > VALUES_FEW {
-        return None;
-    }
     let equal = matchers.iter().filter(|m| m.op == MatchOp::Equal && !m.value.is_empty());
     let counts = equal.map(|m| {
         let value = index.labels.get(m.name.as_str()).and_then(|label| label.values.get(m.value.as_str()));
         value.map_or(0, |value| value.postings.len())
     });
-    counts.min()
+    let rarest = counts.min()?;
+    let values = |m: &Matcher| index.labels.get(m.name.as_str()).map_or(0, |label| label.values.len() as u64);
+    let looks = matchers.iter().filter(|m| searches(m)).map(|m| values(m).min(rarest));
+    (looks.sum::<u64>() <= VALUES_FEW).then_some(rarest)
 }
 
 /// The series that match all of `matchers`.
@@ -63,6 +72,10 @@ pub(crate) fn select_postings(index: &Index, matchers: &[Matcher]) -> RoaringBit
     let (equal, other): (Vec<_>, Vec<_>) = narrows.into_iter().partition(|m| m.op == MatchOp::Equal);
     for matcher in equal.into_iter().chain(other) {
         let Some(label) = index.labels.get(matcher.name.as_str()) else { return RoaringBitmap::new() };
+        if let Some(before) = set.take_if(|set| searches(matcher) && set.len() <= label.values.len() as u64) {
+            set = Some(tried(index, &before, matcher));
+            continue;
+        }
         let found = match matcher.op {
             MatchOp::Equal => {
                 label.values.get(matcher.value.as_str()).map(|v| v.postings.to_set()).unwrap_or_default()
@@ -87,6 +100,10 @@ pub(crate) fn select_postings(index: &Index, matchers: &[Matcher]) -> RoaringBit
     let mut set = set.unwrap_or_else(|| index.all.clone());
     for matcher in takes_away {
         let Some(label) = index.labels.get(matcher.name.as_str()) else { continue };
+        if searches(matcher) && set.len() <= label.values.len() as u64 {
+            set = tried(index, &set, matcher);
+            continue;
+        }
         match matcher.op {
             MatchOp::Equal => set -= &label.all,
             MatchOp::NotEqual => {
