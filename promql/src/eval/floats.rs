@@ -62,15 +62,79 @@ fn variance(values: &[f64]) -> f64 {
     squares.total() / count
 }
 
-pub(crate) fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend: f64) -> f64 {
-    let (mut before, mut level, mut slope) = (0.0, values[0], values[1] - values[0]);
-    for (index, value) in values.iter().enumerate().skip(1) {
-        if index > 1 {
-            slope = trend * (level - before) + (1.0 - trend) * slope;
-        }
-        let next = smoothing * value + (1.0 - smoothing) * (level + slope);
-        before = level;
-        level = next;
+/// Double exponential smoothing under way.
+#[derive(Clone, Copy)]
+struct Smoothed {
+    before: f64,
+    level: f64,
+    slope: f64,
+}
+
+impl Smoothed {
+    /// After the first two values, at which the slope is not smoothed yet.
+    #[inline]
+    fn of_two(values: &[f64], smoothing: f64) -> Smoothed {
+        let (before, slope) = (values[0], values[1] - values[0]);
+        let level = smoothing * values[1] + (1.0 - smoothing) * (before + slope);
+        Smoothed { before, level, slope }
     }
-    level
+
+    #[inline]
+    fn add(&mut self, value: f64, smoothing: f64, trend: f64) {
+        self.slope = trend * (self.level - self.before) + (1.0 - trend) * self.slope;
+        let next = smoothing * value + (1.0 - smoothing) * (self.level + self.slope);
+        self.before = self.level;
+        self.level = next;
+    }
+}
+
+/// Of at least two values.
+pub(crate) fn double_exponential_smoothing(values: &[f64], smoothing: f64, trend: f64) -> f64 {
+    let mut smoothed = Smoothed::of_two(values, smoothing);
+    values[2..].iter().for_each(|value| smoothed.add(*value, smoothing, trend));
+    smoothed.level
+}
+
+/// Windows that [`smoothings`] takes at once.
+pub(crate) const LANES: usize = 4;
+
+/// [`double_exponential_smoothing`] of several windows. Each step of it waits for the one before, which leaves the
+/// processor idle; steps of different windows do not wait for each other.
+pub(crate) fn smoothings(windows: [&[f64]; LANES], smoothing: f64, trend: f64) -> [f64; LANES] {
+    let shared = windows.iter().map(|values| values.len()).min().unwrap_or(0);
+    let heads = windows.map(|values| &values[..shared]);
+    let mut smoothed = windows.map(|values| Smoothed::of_two(values, smoothing));
+    for at in 2..shared {
+        for (smoothed, head) in smoothed.iter_mut().zip(&heads) {
+            smoothed.add(head[at], smoothing, trend);
+        }
+    }
+    for (smoothed, values) in smoothed.iter_mut().zip(&windows) {
+        values[shared.max(2)..].iter().for_each(|value| smoothed.add(*value, smoothing, trend));
+    }
+    smoothed.map(|smoothed| smoothed.level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn windows_are_smoothed_together_as_alone(
+            values in proptest::collection::vec(-1e6..1e6_f64, 2..60),
+            cuts in proptest::array::uniform4((0_usize..30, 0_usize..30)),
+            smoothing in 0.01..0.99_f64,
+            trend in 0.01..0.99_f64,
+        ) {
+            let window = |(first, less): (usize, usize)| {
+                let first = first.min(values.len() - 2);
+                &values[first..values.len().saturating_sub(less).max(first + 2)]
+            };
+            let windows = cuts.map(window);
+            let alone = windows.map(|values| double_exponential_smoothing(values, smoothing, trend));
+            let together = smoothings(windows, smoothing, trend);
+            assert_eq!(together.map(f64::to_bits), alone.map(f64::to_bits));
+        }
+    }
 }

@@ -6,8 +6,8 @@
 
 use super::{
     Evaluator, Grid, Sink,
-    floats::{double_exponential_smoothing, float_value},
-    frames::{Ends, FrameCache, Layout},
+    floats::{LANES, double_exponential_smoothing, float_value, smoothings},
+    frames::{Ends, FrameCache, Layout, Span},
     plan::{Call, Kind, Range, Subquery},
     rate::{RateKind, linear_regression},
     scalar::Column,
@@ -55,6 +55,11 @@ impl WindowCall<'_> {
     pub(crate) fn name(&self) -> &str {
         self.metric.metric_name()
     }
+}
+
+/// Whether smoothing may have this factor.
+fn is_factor(factor: f64) -> bool {
+    factor > 0.0 && factor < 1.0
 }
 
 /// Where windows come from, and how they lie.
@@ -257,6 +262,14 @@ impl Evaluator<'_> {
                 sliding::sums(values, frames, func == WindowFunc::Avg, &mut out);
                 whole = true;
             }
+            WindowFunc::Smoothing => {
+                if let [Column::Constant(smoothing), Column::Constant(trend)] = frame.params[..]
+                    && [smoothing, trend].iter().all(|factor| is_factor(*factor))
+                {
+                    self.smoothings(values, &frames.spans, (smoothing, trend), &mut out)?;
+                }
+                whole = true;
+            }
             _ => whole = true,
         }
         if whole {
@@ -291,6 +304,29 @@ impl Evaluator<'_> {
             }
         }
         Ok(self.windowed(frame, Track::of_floats(labels, out), dropped))
+    }
+
+    /// Smooths all windows that have two values, several at once.
+    fn smoothings(
+        &self,
+        values: &[f64],
+        spans: &[Span],
+        (smoothing, trend): (f64, f64),
+        out: &mut [f64],
+    ) -> Result<(), EvalError> {
+        let steps: Vec<usize> = (0..spans.len()).filter(|step| spans[*step].len() > 1).collect();
+        let mut unchecked = 0;
+        for steps in steps.chunks(LANES) {
+            // What is missing in the last lanes is done twice, which takes no longer.
+            let step_of = |lane: usize| steps[lane.min(steps.len() - 1)];
+            let windows: [&[f64]; LANES] = std::array::from_fn(|lane| &values[spans[step_of(lane)].range()]);
+            let samples: usize = windows.iter().map(|window| window.len()).sum();
+            self.check_now_and_then(&mut unchecked, samples as u64)?;
+            for (lane, smoothed) in smoothings(windows, smoothing, trend).into_iter().enumerate() {
+                out[step_of(lane)] = smoothed;
+            }
+        }
+        Ok(())
     }
 
     /// What becomes of the series of a call's results; `None` if no step has a value.
@@ -500,15 +536,14 @@ impl Evaluator<'_> {
     fn trend(&self, call: &WindowCall<'_>, window: &Window<'_>) -> Result<Out, EvalError> {
         let floats = &window.floats;
         if call.func == WindowFunc::Smoothing {
-            let valid = |factor: f64| factor > 0.0 && factor < 1.0;
             let [smoothing, trend] = call.params;
-            if !valid(smoothing) && !smoothing.is_nan() {
+            if !is_factor(smoothing) && !smoothing.is_nan() {
                 return Err(EvalError::execution(format!(
                     "invalid smoothing factor. Expected: 0 < sf < 1, got: {}",
                     number::format_float_f(smoothing)
                 )));
             }
-            if !valid(trend) && !trend.is_nan() {
+            if !is_factor(trend) && !trend.is_nan() {
                 return Err(EvalError::execution(format!(
                     "invalid trend factor. Expected: 0 < tf < 1, got: {}",
                     number::format_float_f(trend)

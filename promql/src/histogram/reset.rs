@@ -14,6 +14,31 @@ pub(crate) fn detect_reset(current: &FloatHistogram, previous: &FloatHistogram) 
     if current.count < previous.count {
         return true;
     }
+    if is_laid_out_alike(current, previous) {
+        // As nearly always: no bucket has to be found, so none is copied.
+        return current.zero_count < previous.zero_count
+            || any_fell(&current.positive_buckets, &previous.positive_buckets)
+            || any_fell(&current.negative_buckets, &previous.negative_buckets);
+    }
+    buckets_tell_reset(current, previous)
+}
+
+/// Whether both have the same exponential buckets at the same places.
+fn is_laid_out_alike(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+    a.schema == b.schema
+        && !a.uses_custom_buckets()
+        && a.zero_threshold == b.zero_threshold
+        && a.positive_spans == b.positive_spans
+        && a.negative_spans == b.negative_spans
+}
+
+/// Whether some bucket that had observations has fewer. Both lists have the same buckets.
+fn any_fell(current: &[f64], previous: &[f64]) -> bool {
+    current.iter().zip(previous).any(|(now, before)| *before != 0.0 && now < before)
+}
+
+/// [`detect_reset`] by the buckets alone, however they are laid out.
+fn buckets_tell_reset(current: &FloatHistogram, previous: &FloatHistogram) -> bool {
     if current.uses_custom_buckets() {
         if !previous.uses_custom_buckets() {
             return true;
@@ -49,4 +74,38 @@ fn decreased(current: &[(i32, f64)], previous: &[(i32, f64)]) -> bool {
         let now = rest.peek().filter(|bucket| bucket.0 == *index).map_or(0.0, |bucket| bucket.1);
         now < *before
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Span;
+    use proptest::prelude::*;
+
+    fn histogram(counts: &[u8], zero: u8) -> FloatHistogram {
+        let counts: Vec<f64> = counts.iter().map(|count| f64::from(*count)).collect();
+        FloatHistogram {
+            schema: 1,
+            zero_threshold: 0.001,
+            zero_count: f64::from(zero),
+            positive_spans: vec![Span { offset: -1, length: 2 }, Span { offset: 1, length: 1 }],
+            negative_spans: vec![Span { offset: 0, length: 2 }],
+            positive_buckets: counts[..3].to_vec(),
+            negative_buckets: counts[3..].to_vec(),
+            ..FloatHistogram::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equal_layouts_tell_resets_as_all_do(
+            before in proptest::collection::vec(0_u8..3, 5),
+            now in proptest::collection::vec(0_u8..3, 5),
+            zero in (0_u8..3, 0_u8..3),
+        ) {
+            let (before, now) = (histogram(&before, zero.0), histogram(&now, zero.1));
+            prop_assert!(is_laid_out_alike(&now, &before));
+            prop_assert_eq!(detect_reset(&now, &before), buckets_tell_reset(&now, &before));
+        }
+    }
 }
