@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -65,6 +65,8 @@ pub struct Cluster {
 /// Blocks of ports: each cluster of this process takes the next.
 static NEXT_BLOCK: AtomicU16 = AtomicU16::new(0);
 const BLOCK: u16 = 20;
+/// How long a node may say that it is ready and not answer: it looks once a second, and is patient with an election.
+const READY_AND_SILENT_MAX: Duration = Duration::from_secs(15);
 
 /// A base port such that web and cluster ports are free now.
 fn free_base_port() -> u16 {
@@ -352,19 +354,32 @@ impl Cluster {
         }
     }
 
-    /// Waits until node `i` is ready: then it answers a default query at once.
+    /// Waits until node `i` is ready and answers a default query. An election may come between the two, so that it is
+    /// ready for some seconds and does not answer; more is a fault.
     ///
     /// # Panics
-    /// If it is not within `patience`, or does not answer; the message has the end of its log.
+    /// If it is not within `patience`, or does not answer for long; the message has the end of its log.
     pub fn wait_node_ready(&self, i: usize, patience: Duration) {
         let client = self.client(i);
+        let mut ready_since = None;
         wait_until(&format!("node-{i} is ready"), patience, || match client.get("/-/ready", &[]) {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            other => Err(format!("{other:?}\n{}", self.log_tail(i))),
+            Ok(answer) if answer.status == 200 => {
+                let since = *ready_since.get_or_insert_with(Instant::now);
+                match client.get("/api/v1/query", &[("query", "up")]) {
+                    Ok(answer) if answer.status == 200 => Ok(()),
+                    other => {
+                        let text =
+                            format!("node-{i} is ready and does not answer: {other:?}\n{}", self.log_tail(i));
+                        assert!(since.elapsed() < READY_AND_SILENT_MAX, "{text}");
+                        Err(text)
+                    }
+                }
+            }
+            other => {
+                ready_since = None;
+                Err(format!("{other:?}\n{}", self.log_tail(i)))
+            }
         });
-        let answer = client.get("/api/v1/query", &[("query", "up")]);
-        let status = answer.as_ref().map_or(0, |answer| answer.status);
-        assert_eq!(status, 200, "node-{i} is ready and does not answer: {answer:?}\n{}", self.log_tail(i));
     }
 
     /// Waits until every shard has a leader and, where `whole`, one more node may be lost.
