@@ -599,7 +599,14 @@ impl Inner {
             }
             kind::SNAPSHOT_OFFER => {
                 let applied = *group.applied.borrow();
-                let receiver = Receiver { raft: &group.raft, state: &group.state, applied };
+                let (checkpointed, failure) = {
+                    let metrics = group.raft.metrics();
+                    let metrics = metrics.borrow_watched();
+                    let checkpointed = metrics.snapshot.map(|id| LogIndex(id.index));
+                    (checkpointed, metrics.running_state.as_ref().err().map(ToString::to_string))
+                };
+                let durable = group.tail.durable().max(checkpointed);
+                let receiver = Receiver { raft: &group.raft, state: &group.state, applied, durable, failure };
                 self.snapshots.offered(from, shard, &body, &receiver)
             }
             kind::SNAPSHOT_OPEN => self.snapshots.open(from, shard, group.state.clone()).await,

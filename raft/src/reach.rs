@@ -93,6 +93,11 @@ impl Tail {
         self.durable.fetch_max(behind(Some(last)), Ordering::SeqCst);
     }
 
+    /// The last entry that is on disk.
+    pub(crate) fn durable(&self) -> Option<LogIndex> {
+        self.durable.load(Ordering::SeqCst).checked_sub(1).map(LogIndex)
+    }
+
     /// Entries behind this one were cut off, and every append before was told.
     pub(crate) fn cut(&self, last: Option<LogIndex>) {
         self.durable.fetch_min(behind(last), Ordering::SeqCst);

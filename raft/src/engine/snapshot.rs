@@ -181,6 +181,17 @@ pub(crate) struct Receiver<'a> {
     pub(crate) state: &'a Arc<dyn StateMachine>,
     /// How far it has applied.
     pub(crate) applied: Option<LogId>,
+    /// How far its log or its checkpoint reaches on disk. What is applied may still be on its way there, or lost on it.
+    pub(crate) durable: Option<LogIndex>,
+    /// Why it has stopped, if it has.
+    pub(crate) failure: Option<String>,
+}
+
+impl Receiver<'_> {
+    /// Whether everything up to this entry is applied and on disk.
+    fn keeps(&self, upto: Option<LogId>) -> bool {
+        self.applied >= upto && self.durable >= upto.map(|id| id.index)
+    }
 }
 
 impl Snapshots {
@@ -245,6 +256,9 @@ impl Snapshots {
         if vote > offer.vote {
             return OfferAnswer::Outvoted(vote);
         }
+        if let Some(failure) = &receiver.failure {
+            return OfferAnswer::Failed(format!("the replica has stopped: {failure}"));
+        }
         let mut transfers = lock(&self.transfers);
         match transfers.get(&shard) {
             Some(Transfer::Running(running)) => {
@@ -263,9 +277,11 @@ impl Snapshots {
             }
             None => {}
         }
-        if receiver.applied >= offer.last_log_id.as_ref().map(log_id) {
-            // The leader takes it for a heartbeat, too, so it must have been accepted as one.
-            return if vote == offer.vote { OfferAnswer::Done(vote) } else { OfferAnswer::Receiving(0) };
+        let offered = offer.last_log_id.as_ref().map(log_id);
+        if receiver.applied >= offered {
+            // The leader takes it for an acknowledgement, and for a heartbeat, too, so it must have been accepted as one.
+            let acknowledged = vote == offer.vote && receiver.keeps(offered);
+            return if acknowledged { OfferAnswer::Done(vote) } else { OfferAnswer::Receiving(0) };
         }
         let running = Arc::new(Running {
             vote: offer.vote,
