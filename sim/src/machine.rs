@@ -189,6 +189,8 @@ impl Machine {
         self.starts += 1;
         self.frozen_until = None;
         self.stop_ordered.set(false);
+        // What a process that died at a named point still opened in that millisecond.
+        self.outside.kv.crash(&|_| 0);
         self.damage = damage_in(&self.outside.fs, &log_dir());
         let options = ServeOptions::from_flags(&self.flags).context("the world's flags")?;
         let runtime =

@@ -28,13 +28,15 @@ const MEMORY_BASE: u64 = 128 << 20;
 /// the way, disks have what was synced beside what was written, and the trace and the judges have theirs.
 const MEMORY_FACTOR: u64 = 24;
 
-/// What lies on the disk of a node in a healed world: stores and how many it hosts, bytes of their keys and values and
-/// how many were offered to the whole cluster, bytes of files that are neither log nor store.
+/// What lies on the disk of a node that hosts so many shards, in a healed world: stores; others that a snapshot was to
+/// be received into, in which a later transfer goes on; bytes of keys and values in the former, and how many were
+/// offered to the whole cluster; bytes of files that are neither log nor store.
 #[must_use]
-pub fn disk(stores: (u64, u64), bytes: (u64, u64), files: u64) -> [Bound; 3] {
+pub fn disk(hosted: u64, stores: u64, unfinished: u64, bytes: (u64, u64), files: u64) -> [Bound; 4] {
     let bound = |name: &str, used, max| Bound { name: name.to_owned(), used, max };
     [
-        bound("stores on the disk", stores.0, stores.1),
+        bound("stores on the disk", stores, hosted),
+        bound("unfinished stores on the disk", unfinished, hosted),
         bound("bytes in the stores", bytes.0, bytes.1),
         bound("bytes of other files", files, FILES_MAX),
     ]
@@ -60,10 +62,11 @@ mod tests {
 
     #[test]
     fn a_store_that_is_left_behind_and_one_that_holds_things_twice_are_seen() {
-        assert!(judge("n1", &disk((6, 6), (1000, 1000), FILES_MAX)).is_ok());
-        assert!(judge("n1", &disk((7, 6), (1000, 1000), 0)).is_err());
-        assert!(judge("n1", &disk((6, 6), (2000, 1000), 0)).is_err());
-        assert!(judge("n1", &disk((6, 6), (0, 0), FILES_MAX + 1)).is_err());
+        assert!(judge("n1", &disk(6, 6, 1, (1000, 1000), FILES_MAX)).is_ok());
+        assert!(judge("n1", &disk(6, 7, 0, (1000, 1000), 0)).is_err());
+        assert!(judge("n1", &disk(6, 6, 7, (1000, 1000), 0)).is_err());
+        assert!(judge("n1", &disk(6, 6, 0, (2000, 1000), 0)).is_err());
+        assert!(judge("n1", &disk(6, 6, 0, (0, 0), FILES_MAX + 1)).is_err());
     }
 
     #[test]

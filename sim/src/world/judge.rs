@@ -26,7 +26,10 @@ use std::{
     path::Path,
     time::Duration,
 };
-use storage::log::{LogOptions, testing::durable_contents};
+use storage::{
+    log::{LogOptions, testing::durable_contents},
+    shard::KEY_MANIFEST,
+};
 
 /// Between two looks at the disks: each reads all logs.
 const DISKS_MS: u128 = 1000;
@@ -195,10 +198,13 @@ impl World {
     pub(super) fn judge_disks(&self) -> Result<(), Violation> {
         let offered = self.ledger().offered_bytes;
         for machine in &self.machines {
-            let (stores, stored) = machine.outside.kv.used();
+            let kv = &machine.outside.kv;
+            let ((stores, stored), (unfinished, _)) =
+                (kv.used(KEY_MANIFEST, false), kv.used(KEY_MANIFEST, true));
             let fs = &machine.outside.fs;
             let files = fs.bytes_below(Path::new(DATA_DIR)) - fs.bytes_in(&log_dir());
-            let disk = bounds::disk((stores as u64, self.plan.load.shards.into()), (stored, offered), files);
+            let hosted = self.plan.load.shards.into();
+            let disk = bounds::disk(hosted, stores, unfinished, (stored, offered), files);
             bounds::judge(machine.name, &disk)?;
         }
         Ok(())

@@ -245,12 +245,14 @@ impl MemDisk {
         taken.values().filter_map(Weak::upgrade).for_each(|taken| taken.dead.store(true, Ordering::Relaxed));
     }
 
-    /// Stores on the disk, and the bytes of all their durable keys and values together.
+    /// Stores on the disk that have `mark` in the family of metadata, or have it not, and the bytes of all their durable
+    /// keys and values together.
     #[must_use]
-    pub fn used(&self) -> (usize, u64) {
+    pub fn used(&self, mark: &[u8], marked: bool) -> (u64, u64) {
         let stores = self.stores();
-        let pairs = stores.values().flat_map(|maps| &maps.0).flat_map(|family| family.iter());
-        (stores.len(), pairs.map(|(key, value)| (key.len() + value.len()) as u64).sum())
+        let chosen = || stores.values().filter(|maps| maps.family(Family::Meta).contains_key(mark) == marked);
+        let pairs = chosen().flat_map(|maps| &maps.0).flat_map(|family| family.iter());
+        (chosen().count() as u64, pairs.map(|(key, value)| (key.len() + value.len()) as u64).sum())
     }
 
     /// An independent copy of what is durable.

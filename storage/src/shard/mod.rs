@@ -47,6 +47,7 @@ pub use command::{COMMAND_BYTES_MAX, DataCommand, DataResponse, MissedSlots, Ref
 pub use encode::{Pushed, RowEncoder, RowTooLong, SEGMENT_BYTES_MAX, SegmentBuilder};
 pub use parts::MergedView;
 pub use settings::ShardSettings;
+pub use snapshot::KEY_MANIFEST;
 pub use state::ShardCounters;
 pub use stats::{CountByName, Gap, ShardStats};
 pub use verify::{CheckReport, check};

@@ -23,7 +23,8 @@ mod stores;
 
 pub(crate) use sink::Sink;
 pub(crate) use source::Source;
-pub(crate) use stores::{Found, KEY_MANIFEST, REMEDY, Stores};
+pub use stores::KEY_MANIFEST;
+pub(crate) use stores::{Found, REMEDY, Stores};
 
 use super::{
     checkpoint::{put_applied, read_applied},

@@ -24,8 +24,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Marks an unfinished store.
-pub(crate) const KEY_MANIFEST: &[u8] = b"snapshot/manifest";
+/// In the family of metadata: marks a store as unfinished, while a snapshot is received into it.
+pub const KEY_MANIFEST: &[u8] = b"snapshot/manifest";
 /// Where the first builds received snapshots.
 const RETIRED_NAME: &str = "side";
 
