@@ -12,6 +12,7 @@ use crate::{
     net::SimNet,
     sometimes, trace,
 };
+use screenplay::Fault;
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -76,6 +77,13 @@ impl World {
         trace::say(&format!("{} ended: {ended:?}", machine.name));
         self.gone(index);
         self.starting.insert(index, self.now + RESTART_PAUSE);
+        // What rotted in a log is found when that is read again, which may be long after the cluster was whole.
+        let rotted = self.chaos.as_ref().map_or(&self.faults, |chaos| &chaos.injected);
+        let rotted = [Fault::Rot, Fault::Misdirect].iter().any(|fault| rotted.contains_key(fault.name()));
+        let machine = &mut self.machines[index];
+        if machine.damage.is_some() && machine.hurt.is_none() && rotted {
+            machine.hurt = Some(Hurt { until: self.now, wiped: false });
+        }
         let machine = &self.machines[index];
         let excused = machine.is_stop_ordered() || machine.hurt.is_some() || self.ledger().excuses.disks;
         if !excused {
