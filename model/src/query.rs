@@ -369,6 +369,14 @@ pub struct EarlyView<'v> {
     pub verdict: BoxFuture<'v, Result<Option<OpenView>, ViewError>>,
 }
 
+impl EarlyView<'_> {
+    /// A view that is known to be enough.
+    #[must_use]
+    pub fn settled(view: OpenView) -> Self {
+        EarlyView { view, verdict: Box::pin(std::future::ready(Ok(None))) }
+    }
+}
+
 /// Opens views.
 pub trait Views: Send + Sync {
     /// Opens a view of all data shards, waiting at most `timeout` for leaders and for this node to catch up.
@@ -382,10 +390,7 @@ pub trait Views: Send + Sync {
         consistency: Consistency,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<EarlyView<'_>, ViewError>> {
-        Box::pin(async move {
-            let view = self.open(consistency, timeout).await?;
-            Ok(EarlyView { view, verdict: Box::pin(std::future::ready(Ok(None))) })
-        })
+        Box::pin(async move { Ok(EarlyView::settled(self.open(consistency, timeout).await?)) })
     }
 }
 

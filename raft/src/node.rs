@@ -599,13 +599,10 @@ impl Inner {
             }
             kind::SNAPSHOT_OFFER => {
                 let applied = *group.applied.borrow();
-                let (checkpointed, failure) = {
-                    let metrics = group.raft.metrics();
-                    let metrics = metrics.borrow_watched();
-                    let checkpointed = metrics.snapshot.map(|id| LogIndex(id.index));
-                    (checkpointed, metrics.running_state.as_ref().err().map(ToString::to_string))
-                };
+                let checkpointed =
+                    group.raft.metrics().borrow_watched().snapshot.map(|id| LogIndex(id.index));
                 let durable = group.tail.durable().max(checkpointed);
+                let failure = group.status_now().failure;
                 let receiver = Receiver { raft: &group.raft, state: &group.state, applied, durable, failure };
                 self.snapshots.offered(from, shard, &body, &receiver)
             }

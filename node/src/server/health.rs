@@ -196,7 +196,8 @@ pub(crate) async fn ask(node: Arc<Node>) {
     let (clock, fs) = (&node.ports.clock, &node.ports.fs);
     let file = node.options.data.join(REMEMBERED);
     let remembered = fs.read(&file).ok().and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok());
-    node.health.seen().current_before = remembered.map(|remembered| TimestampMs(remembered.at));
+    let known = remembered.filter(|remembered| remembered.version == 1);
+    node.health.seen().current_before = known.map(|remembered| TimestampMs(remembered.at));
     let mut remember_next = Duration::ZERO;
     let patience = node.options.query_consistency_timeout.min(ASK_PATIENCE_MAX);
     while !node.has_ended() {

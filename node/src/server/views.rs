@@ -2,13 +2,7 @@
 
 use super::Node;
 use model::{BoxFuture, Consistency, EarlyView, OpenView, ShardId, ViewError, ViewIndexes, Views};
-use std::{
-    collections::BTreeMap,
-    future::{poll_fn, ready},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use storage::shard::MergedView;
 
 /// Turns of the thread until a question is on the wire: one for the link to the peer, one for its socket, and one more.
@@ -92,7 +86,7 @@ impl NodeViews {
         for _ in 0..TURNS_TO_WIRE {
             if let Poll::Ready(indexes) = futures::poll!(&mut reading) {
                 indexes?;
-                return Ok(EarlyView { view: self.view(Vec::new()), verdict: Box::pin(ready(Ok(None))) });
+                return Ok(EarlyView::settled(self.view(Vec::new())));
             }
             turn().await;
         }
@@ -147,8 +141,7 @@ impl Views for NodeViews {
             if consistency == Consistency::Default {
                 return self.open_view_early(timeout).await;
             }
-            let view = self.open_view(consistency, timeout).await?;
-            Ok(EarlyView { view, verdict: Box::pin(ready(Ok(None))) })
+            Ok(EarlyView::settled(self.open_view(consistency, timeout).await?))
         })
     }
 }
