@@ -67,6 +67,8 @@ static NEXT_BLOCK: AtomicU16 = AtomicU16::new(0);
 const BLOCK: u16 = 20;
 /// How long a node may say that it is ready and not answer: it looks once a second, and is patient with an election.
 const READY_AND_SILENT_MAX: Duration = Duration::from_secs(15);
+/// How long a killed process may take to end: a thread in a sync ends with the sync.
+const ENDING_MAX: Duration = Duration::from_secs(90);
 
 /// A base port such that web and cluster ports are free now.
 fn free_base_port() -> u16 {
@@ -198,10 +200,10 @@ impl Cluster {
         self.signal(i, libc::SIGKILL);
     }
 
-    /// Starts node `i` again with its start script.
+    /// Starts node `i` again with its start script, once its former process has ended.
     ///
     /// # Panics
-    /// If the script cannot be started.
+    /// If the former process does not end or the script cannot be started.
     pub fn restart(&mut self, i: usize) {
         self.restart_with(i, &[]);
     }
@@ -209,8 +211,9 @@ impl Cluster {
     /// The same with further variables in its environment.
     ///
     /// # Panics
-    /// If the script cannot be started.
+    /// If the former process does not end or the script cannot be started.
     pub fn restart_with(&mut self, i: usize, variables: &[(&str, &str)]) {
+        self.wait_ended(i, ENDING_MAX);
         let group = self.dev.as_ref().map_or(0, |dev| i32::try_from(dev.id()).expect("a pid fits"));
         let mut command = Command::new(self.node_dir(i).join("start"));
         command.envs(variables.iter().copied()).stdin(Stdio::null()).process_group(group);
@@ -226,6 +229,7 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started although the machine allows it.
     pub fn restart_on_small_disk(&mut self, i: usize, bytes: u64) -> Result<(), String> {
+        self.wait_ended(i, ENDING_MAX);
         let unshare = |more: &[&str]| {
             let mut command = Command::new("unshare");
             command.arg("--mount").args(more);
@@ -307,7 +311,7 @@ impl Cluster {
     /// If its data cannot be removed.
     pub fn wipe(&mut self, i: usize) {
         self.kill(i);
-        self.wait_ended(i, Duration::from_secs(90));
+        self.wait_ended(i, ENDING_MAX);
         fs::remove_dir_all(self.node_dir(i).join("data")).expect("a dead node's data can be removed");
     }
 
@@ -448,13 +452,17 @@ impl Cluster {
     }
 }
 
-/// Whether a process runs; one that has ended and was not reaped does not.
+/// Whether a thread of a process runs; one that has ended and was not reaped does not.
+///
+/// The process's own state is that of its first thread. After a SIGKILL that may be a zombie while another thread sits
+/// in a sync, and until that one ends the process keeps its ports and file locks.
 fn is_running(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')')
-        .next()
-        .and_then(|rest| rest.trim().chars().next())
-        .is_some_and(|state| !"ZX".contains(state))
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
+        state.is_some_and(|state| !"ZX".contains(state))
+    })
 }
 
 fn tail(path: &Path) -> String {

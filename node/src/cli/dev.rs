@@ -59,11 +59,17 @@ impl DevNode {
     }
 
     /// The living process of this node, whoever started it: its pid file names it and its command line proves it.
+    ///
+    /// Any of its threads is asked: a killed process lives on, with its ports, until a thread that syncs has ended, while
+    /// its first thread has no command line any more.
     fn living(&self) -> Option<i32> {
         let pid: i32 = fs::read_to_string(self.dir.join("vestal.pid")).ok()?.trim().parse().ok()?;
-        let cmdline = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mine = format!("--storage.tsdb.path={}", self.data().display());
-        cmdline.split(|byte| *byte == 0).any(|argument| argument == mine.as_bytes()).then_some(pid)
+        let is_mine = |cmdline: &[u8]| cmdline.split(|byte| *byte == 0).any(|word| word == mine.as_bytes());
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+        threads
+            .any(|thread| fs::read(thread.path().join("cmdline")).is_ok_and(|cmdline| is_mine(&cmdline)))
+            .then_some(pid)
     }
 
     fn signal(&self, signal: i32) {
