@@ -191,6 +191,25 @@ impl Health {
     }
 }
 
+/// Puts down that this node was up to date at a time, beside everything else: a disk that stalls holds up no answer.
+/// Nothing if the `last` time is being put down still.
+fn remember(node: &Arc<Node>, at: TimestampMs, last: &Arc<AtomicBool>) {
+    if last.swap(true, Ordering::Acquire) {
+        return;
+    }
+    let (fs, spawner) = (node.ports.fs.clone(), node.ports.spawner.clone());
+    let (file, last) = (node.options.data.join(REMEMBERED), last.clone());
+    let bytes = serde_json::to_vec(&Remembered { version: 1, at: at.0 }).expect("numbers are JSON");
+    let work = move || {
+        if let Err(error) = fs.replace(&file, &bytes) {
+            tracing::debug!(%error, "when this node was up to date is not remembered");
+        }
+        last.store(false, Ordering::Release);
+    };
+    let task = spawner.blocking("remember", Box::new(work));
+    spawner.spawn("remember", task);
+}
+
 /// Asks from time to time whether this node is up to date, as a default query does. All shards have to be open.
 pub(crate) async fn ask(node: Arc<Node>) {
     let (clock, fs) = (&node.ports.clock, &node.ports.fs);
@@ -199,6 +218,7 @@ pub(crate) async fn ask(node: Arc<Node>) {
     let known = remembered.filter(|remembered| remembered.version == 1);
     node.health.seen().current_before = known.map(|remembered| TimestampMs(remembered.at));
     let mut remember_next = Duration::ZERO;
+    let remembering = Arc::new(AtomicBool::new(false));
     let patience = node.options.query_consistency_timeout.min(ASK_PATIENCE_MAX);
     while !node.has_ended() {
         let (asked, at) = (clock.monotonic(), clock.now());
@@ -215,10 +235,7 @@ pub(crate) async fn ask(node: Arc<Node>) {
         }
         if asked >= remember_next {
             remember_next = asked + REMEMBER_INTERVAL;
-            let bytes = serde_json::to_vec(&Remembered { version: 1, at: at.0 }).expect("numbers are JSON");
-            if let Err(error) = fs.replace(&file, &bytes) {
-                tracing::debug!(%error, "when this node was up to date is not remembered");
-            }
+            remember(&node, at, &remembering);
         }
         sleep(ASK_INTERVAL).await;
     }
