@@ -24,4 +24,4 @@ mod span;
 
 pub use fault::{Amount, Fault, Form, Lasting, Whom};
 pub use parse::ScriptError;
-pub use script::{Event, Load, NODES, Script, node_name};
+pub use script::{Event, Load, NODES, NODES_MAX, Script, node_name};

@@ -2,7 +2,7 @@
 
 use crate::{
     fault::{Amount, Fault, Lasting, Whom},
-    script::{Event, Load, NODES, Script, node_name},
+    script::{Event, Load, NODES, NODES_MAX, Script, node_name},
     span,
 };
 use std::time::Duration;
@@ -35,11 +35,12 @@ fn time(text: Option<&str>, after: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(millis))
 }
 
-fn node(text: Option<&str>, fault: Fault) -> Result<usize, String> {
+/// The place of one of `nodes` nodes.
+fn node(text: Option<&str>, nodes: usize, fault: Fault) -> Result<usize, String> {
     let text = text.ok_or_else(|| format!("a node is missing; write `{}`", fault.usage()))?;
-    (0..NODES)
+    (0..nodes)
         .find(|place| node_name(*place) == text)
-        .ok_or_else(|| format!("{text:?} is no node; there are {} to {}", node_name(0), node_name(NODES - 1)))
+        .ok_or_else(|| format!("{text:?} is no node; there are {} to {}", node_name(0), node_name(nodes - 1)))
 }
 
 fn amount(text: Option<&str>, unit: Amount, fault: Fault) -> Result<i64, String> {
@@ -64,8 +65,8 @@ fn amount(text: Option<&str>, unit: Amount, fault: Fault) -> Result<i64, String>
     Ok(if negative { -size } else { size })
 }
 
-/// The rest of a line after `at`.
-fn event(words: &mut Words<'_>) -> Result<Event, String> {
+/// The rest of a line after `at`, in a world of so many nodes.
+fn event(words: &mut Words<'_>, nodes: usize) -> Result<Event, String> {
     let at = time(words.next(), "at")?;
     let name = words.next().ok_or("a fault is missing; write `at TIME FAULT ...`")?;
     let known = || {
@@ -76,14 +77,14 @@ fn event(words: &mut Words<'_>) -> Result<Event, String> {
     let form = fault.form().ok_or_else(|| format!("{}; one of {}", fault.usage(), known()))?;
     let node_here = match form.whom {
         Whom::Nobody => 0,
-        Whom::One | Whom::Two | Whom::Way => node(words.next(), fault)?,
+        Whom::One | Whom::Two | Whom::Way => node(words.next(), nodes, fault)?,
     };
     if form.whom == Whom::Way && words.next() != Some("->") {
         return Err(format!("no arrow; write `{}`", fault.usage()));
     }
     let other = match form.whom {
         Whom::Nobody | Whom::One => node_here,
-        Whom::Two | Whom::Way => node(words.next(), fault)?,
+        Whom::Two | Whom::Way => node(words.next(), nodes, fault)?,
     };
     if other == node_here && matches!(form.whom, Whom::Two | Whom::Way) {
         return Err("both nodes are the same; name two".to_owned());
@@ -127,8 +128,12 @@ fn line(text: &str, load: &mut Load) -> Result<Line, String> {
     let mut words = text.split_whitespace().peekable();
     let Some(first) = words.next() else { return Ok(Line::Nothing) };
     let said = match first {
-        "at" => Line::Event(event(&mut words)?),
+        "at" => Line::Event(event(&mut words, load.nodes)?),
         "lasts" => Line::Lasts(time(words.next(), "lasts")?),
+        "nodes" => {
+            load.nodes = count(words.next(), first, NODES, NODES_MAX)?;
+            Line::Load("nodes")
+        }
         "shards" => {
             load.shards = u32::try_from(count(words.next(), first, 1, 64)?).unwrap_or(u32::MAX);
             Line::Load("shards")
@@ -147,7 +152,7 @@ fn line(text: &str, load: &mut Load) -> Result<Line, String> {
         }
         other => {
             return Err(format!(
-                "unknown word {other:?}; a line begins with at, lasts, shards, targets, writers or readers"
+                "unknown word {other:?}; a line begins with at, lasts, nodes, shards, targets, writers or readers"
             ));
         }
     };
@@ -184,6 +189,9 @@ impl std::str::FromStr for Script {
                 Ok(Line::Lasts(time)) => {
                     lasts = Some((number, time));
                     "lasts"
+                }
+                Ok(Line::Load("nodes")) if !script.events.is_empty() => {
+                    return fail(number, "`nodes` behind an event; write it before all of them".to_owned());
                 }
                 Ok(Line::Load(what)) => what,
             };

@@ -6,8 +6,10 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// Nodes of a world.
+/// Nodes of a world that does not say how many.
 pub const NODES: usize = 3;
+/// Nodes of the largest world.
+pub const NODES_MAX: usize = 7;
 
 /// The name of the node at a place, counted from 0.
 #[must_use]
@@ -18,6 +20,8 @@ pub fn node_name(place: usize) -> String {
 /// What runs in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
+    /// Nodes, from [`NODES`] to [`NODES_MAX`]: each hosts every shard.
+    pub nodes: usize,
     /// Data shards.
     pub shards: u32,
     /// Scrape targets.
@@ -30,7 +34,7 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Load {
-        Load { shards: 6, targets: 4, writers: 2, readers: 2 }
+        Load { nodes: NODES, shards: 6, targets: 4, writers: 2, readers: 2 }
     }
 }
 
@@ -105,8 +109,11 @@ impl fmt::Display for Event {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Load { shards, targets, writers, readers } = self.load;
-        writeln!(f, "shards {shards}\ntargets {targets}\nwriters {writers}\nreaders {readers}")?;
+        let Load { nodes, shards, targets, writers, readers } = self.load;
+        writeln!(
+            f,
+            "nodes {nodes}\nshards {shards}\ntargets {targets}\nwriters {writers}\nreaders {readers}"
+        )?;
         writeln!(f, "lasts {}", millis(self.lasts))?;
         self.events.iter().try_for_each(|event| writeln!(f, "{event}"))
     }

@@ -167,6 +167,12 @@ impl Machine {
         }
     }
 
+    /// What is damaged in its log now, read or not.
+    #[must_use]
+    pub fn log_damage(&self) -> Option<String> {
+        damage_in(&self.outside.fs, &log_dir())
+    }
+
     /// Whether a process runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -191,7 +197,7 @@ impl Machine {
         self.stop_ordered.set(false);
         // What a process that died at a named point still opened in that millisecond.
         self.outside.kv.crash(&|_| 0);
-        self.damage = damage_in(&self.outside.fs, &log_dir());
+        self.damage = self.log_damage();
         let options = ServeOptions::from_flags(&self.flags).context("the world's flags")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;

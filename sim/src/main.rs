@@ -6,7 +6,7 @@ mod sums;
 
 use clap::Parser;
 use run::Batch;
-use screenplay::{Fault, Load, Script};
+use screenplay::{Fault, Load, NODES, NODES_MAX, Script};
 use sim::scenario::{MIXED, Plan, SCENARIOS, Scenario, find, of_seed};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -33,7 +33,7 @@ struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["scenario", "steps", "shards", "targets", "writers", "readers", "without", "skip", "shrink"]
+        conflicts_with_all = ["scenario", "steps", "nodes", "shards", "targets", "writers", "readers", "without", "skip", "shrink"]
     )]
     script: Option<PathBuf>,
     /// Print what went wrong in this world as a script, as far as one can say it, and nothing else.
@@ -45,6 +45,9 @@ struct Args {
     /// Single faults to leave out, by their numbers in the trace, comma-separated.
     #[arg(long, value_delimiter = ',')]
     skip: Vec<u64>,
+    /// Nodes; each hosts every shard.
+    #[arg(long, default_value_t = NODES, value_parser = nodes)]
+    nodes: usize,
     /// Data shards, if not the scenario's.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     shards: Option<u32>,
@@ -91,6 +94,11 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     if from < to { Ok((from, to)) } else { Err("A must be less than B".to_owned()) }
 }
 
+fn nodes(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (NODES..=NODES_MAX).contains(number));
+    number.ok_or_else(|| format!("give {NODES} to {NODES_MAX}"))
+}
+
 fn fault(name: &str) -> Result<Fault, String> {
     let names = || Fault::ALL.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(", ");
     Fault::find(name).ok_or_else(|| format!("one of {}", names()))
@@ -111,6 +119,7 @@ impl Args {
     fn plan(&self, scenario: &'static Scenario, seed: u64) -> Plan {
         let usual = Plan::new(scenario, seed);
         let load = Load {
+            nodes: self.nodes,
             shards: self.shards.unwrap_or(usual.load.shards),
             targets: self.targets.unwrap_or(usual.load.targets),
             writers: self.writers.unwrap_or(usual.load.writers),

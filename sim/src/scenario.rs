@@ -1,7 +1,7 @@
 //! What a world is made of, and what may happen in it.
 
 use crate::dice::Dice;
-use screenplay::{Event, Fault, Load, Script};
+use screenplay::{Event, Fault, Load, NODES, Script};
 use std::time::Duration;
 
 /// A named kind of world.
@@ -199,7 +199,7 @@ impl Scenario {
     #[must_use]
     pub fn load(&self) -> Load {
         let Scenario { shards, targets, writers, readers, .. } = *self;
-        Load { shards, targets, writers, readers }
+        Load { nodes: NODES, shards, targets, writers, readers }
     }
 }
 
@@ -287,6 +287,7 @@ impl Plan {
                 say(flag, value.to_string());
             }
         };
+        differs("--nodes", self.load.nodes as u64, usual.nodes as u64);
         differs("--shards", self.load.shards.into(), usual.shards.into());
         differs("--targets", self.load.targets as u64, usual.targets as u64);
         differs("--writers", self.load.writers as u64, usual.writers as u64);

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     fmt::Write,
+    sync::Once,
     time::Duration,
 };
 use tracing::{
@@ -33,14 +34,28 @@ thread_local! {
     static TRACE: RefCell<Trace> = RefCell::default();
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static SPEAKER: Cell<&'static str> = const { Cell::new(WORLD) };
+    /// Whether this thread is a world's.
+    static BEGUN: Cell<bool> = const { Cell::new(false) };
 }
+
+static HEAR_PANICS: Once = Once::new();
 
 /// Begins a new trace on this thread; with `print` every line goes to standard output.
 pub fn begin(print: bool) {
     TRACE.set(Trace { print, ..Trace::default() });
     NOW.set(Duration::ZERO);
     SPEAKER.set(WORLD);
-    std::panic::set_hook(Box::new(|info| {
+    BEGUN.set(true);
+    HEAR_PANICS.call_once(hear_panics);
+}
+
+/// Panics on a world's thread become its own; those of others, of a test for one, are told as ever.
+fn hear_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !BEGUN.try_with(Cell::get).unwrap_or(false) {
+            return usual(info);
+        }
         let text = info.to_string().replace('\n', " ");
         if TRACE.try_with(|trace| trace.try_borrow_mut().is_ok()).unwrap_or(false) {
             say(&format!("PANIC {text}"));

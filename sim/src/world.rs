@@ -1,7 +1,7 @@
 //! The world: machines, actors and faults, stepped by the millisecond, watched by the invariants.
 //!
 //! ```text
-//!  step: deliver what is due ─▶ run n1, n2, n3, the actors' host, each up to now ─▶ faults ─▶ every 50 ms: look
+//!  step: deliver what is due ─▶ run n1, n2 ..., the actors' host, each up to now ─▶ faults ─▶ every 50 ms: look
 //!  phases: form ─▶ chaos ─▶ heal ─▶ judge
 //! ```
 
@@ -28,7 +28,7 @@ use judge::Oaths;
 use model::NodeId;
 use node::Tuning;
 use operator::Stranger;
-use screenplay::{Event, Fault, Script};
+use screenplay::{Event, Fault, Load, NODES_MAX, Script};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -57,8 +57,8 @@ const LAST_WRITER: usize = 9000;
 const RECOVERED_LOOK_MS: u128 = 100;
 /// How large a node's log may be, bytes.
 const LOG_BYTES: u64 = LogOptions::SIZE_MIN;
-/// Names of the nodes.
-const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+/// Names of the nodes, of which a world has the first.
+const NAMES: [&str; NODES_MAX] = ["n1", "n2", "n3", "n4", "n5", "n6", "n7"];
 /// Scrape interval of all targets, milliseconds.
 const INTERVAL_MS: i64 = 2000;
 
@@ -164,7 +164,8 @@ fn tuning(seed: u64) -> Tuning {
     }
 }
 
-fn flags(index: usize, shards: u32) -> Vec<String> {
+fn flags(index: usize, load: Load) -> Vec<String> {
+    let names = &NAMES[..load.nodes];
     let cluster = |index: usize| format!("{}:9390", ip(index));
     let mut flags = vec![
         format!("--config.file={CONFIG_FILE}"),
@@ -175,13 +176,13 @@ fn flags(index: usize, shards: u32) -> Vec<String> {
         "--query.max-concurrency=4".to_owned(),
         "--query.max-bytes-total=256MiB".to_owned(), // not by the memory of this machine
         format!("--cluster.listen-address={}", cluster(index)),
-        format!("--cluster.initial-members={}", NAMES.join(",")),
+        format!("--cluster.initial-members={}", names.join(",")),
         "--cluster.insecure".to_owned(),
-        format!("--cluster.shards={shards}"),
-        format!("--node.name={}", NAMES[index]),
+        format!("--cluster.shards={}", load.shards),
+        format!("--node.name={}", names[index]),
     ];
     flags.extend(
-        (0..NAMES.len())
+        (0..names.len())
             .filter(|other| *other != index)
             .map(|other| format!("--cluster.peer={}", cluster(other))),
     );
@@ -233,8 +234,8 @@ impl World {
     fn new(plan: Plan) -> anyhow::Result<World> {
         let wires = Wires::new(Dice::new(plan.seed, "net"));
         let mut machines = Vec::new();
-        for (index, name) in NAMES.iter().enumerate() {
-            let flags = flags(index, plan.load.shards);
+        for (index, name) in NAMES[..plan.load.nodes].iter().enumerate() {
+            let flags = flags(index, plan.load);
             let mut machine = Machine::new(name, ip(index), &wires, flags, plan.seed);
             machine.tuning = tuning(plan.seed);
             put_file(&machine.outside.fs, Path::new(CONFIG_FILE), &configuration(plan.load.targets, 0))?;
@@ -368,7 +369,7 @@ impl World {
         }
         self.wires.begin(CLIENTS);
         let net = SimNet::new(&self.wires, CLIENTS);
-        let nodes: Vec<String> = (0..NAMES.len()).map(web).collect();
+        let nodes: Vec<String> = (0..load.nodes).map(web).collect();
         for writer in 0..load.writers {
             let dice = Dice::new(seed, &format!("writer {writer}"));
             let task = writer::Task {
@@ -527,7 +528,7 @@ impl World {
             let ledger = self.ledger();
             (ledger.offered_bytes, ledger.violations.first().cloned())
         };
-        bounds::judge("the world", &[bounds::memory(memory::peak(), offered)])?;
+        bounds::judge("the world", &[bounds::memory(self.machines.len(), memory::peak(), offered)])?;
         violation.map_or(Ok(()), Err)
     }
 
@@ -647,7 +648,7 @@ impl World {
 
     fn judge_config(&mut self, net: &SimNet) -> Result<(), Violation> {
         let mut in_force = Vec::new();
-        for (index, name) in NAMES.iter().enumerate() {
+        for (index, name) in NAMES[..self.machines.len()].iter().enumerate() {
             let json = self.get(net, index, "/api/v1/status/config")?;
             in_force.push((*name, json["data"]["yaml"].as_str().unwrap_or_default().to_owned()));
         }

@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 fn plan(seed: u64, seconds: u64, script: &str) -> Plan {
     let calm = Plan::new(find("calm").expect("there is a calm world"), seed);
     let load = Load { shards: 1, ..calm.load };
-    let script = script.parse::<Script>().expect("a right script").events;
-    Plan { load, chaos: Duration::from_secs(seconds), script, ..calm }
+    let Script { load: Load { nodes, .. }, events: script, .. } = script.parse().expect("a right script");
+    Plan { load: Load { nodes, ..load }, chaos: Duration::from_secs(seconds), script, ..calm }
 }
 
 fn lives(plan: &Plan) -> Report {
@@ -33,6 +33,16 @@ fn a_node_that_loses_power_comes_back_and_nothing_is_lost() {
     assert!(report.work.answers > 5, "{report:?}");
     assert!(report.work.scrapes > 20, "{report:?}");
     assert!(report.hashes > 100, "replicas were compared: {report:?}");
+}
+
+/// Five nodes go on without two of them: each shard finds a leader among the others, which take what is written.
+#[test]
+fn five_nodes_survive_two() {
+    let usual = plan(5, 40, "nodes 5\nat 2s kill node-2 for 38s\nat 2s power node-5 for 38s");
+    let report = lives(&usual);
+    assert_eq!((report.faults.get("kill"), report.faults.get("power")), (Some(&1), Some(&1)), "{report:?}");
+    assert!(report.work.acknowledged > 200, "{report:?}");
+    assert!(report.terms > 2, "leaders died with them: {report:?}");
 }
 
 /// A virtual machine's snapshot is restored: the node comes back without entries that it had acknowledged, and may

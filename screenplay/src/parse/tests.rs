@@ -63,6 +63,9 @@ fn what_is_not_understood_is_refused_with_its_line_and_a_remedy() {
     check_refused("at 5s kill node-1 for 3s now", 1, &["\"now\"", "too many"]);
     check_refused("shards 0", 1, &["from 1 to 64"]);
     check_refused("writers 1\nwriters 2", 2, &["second time"]);
+    check_refused("nodes 2", 1, &["from 3 to 7"]);
+    check_refused("at 5s kill node-1\nnodes 5", 2, &["before"]);
+    check_refused("nodes 5\nat 5s kill node-6", 2, &["\"node-6\"", "node-5"]);
     check_refused("lasts 5s\nat 5s kill node-1", 1, &["at 5s kill node-1 for 2s", "longer"]);
     check_refused("play", 1, &["play", "shards"]);
     check_refused(&"\n".repeat(BYTES_MAX + 1), 1, &["in parts"]);
@@ -71,27 +74,29 @@ fn what_is_not_understood_is_refused_with_its_line_and_a_remedy() {
 fn any_event() -> impl Strategy<Value = Event> {
     let scripted: Vec<_> = Fault::ALL.iter().copied().filter(|fault| fault.form().is_some()).collect();
     let parts = (proptest::sample::select(scripted), 0..1_000_000_u64, 1..1_000_000_u64, 1..100_i64);
-    (parts, 0..NODES, 1..NODES, proptest::bool::ANY).prop_map(|((fault, at, lasts, by), node, on, minus)| {
-        let form = fault.form().expect("those that can be scripted were chosen");
-        let two = matches!(form.whom, Whom::Two | Whom::Way);
-        let node = if form.whom == Whom::Nobody { 0 } else { node };
-        let signed = matches!(form.amount, Amount::Shift | Amount::Ppm) && minus;
-        Event {
-            at: Duration::from_millis(at),
-            fault,
-            node,
-            other: if two { (node + on) % NODES } else { node },
-            by: if form.amount == Amount::Nothing { 0 } else { by * if signed { -1 } else { 1 } },
-            lasts: Duration::from_millis(if form.lasting == Lasting::Instant { 0 } else { lasts }),
-        }
-    })
+    (parts, 0..NODES_MAX, 1..NODES_MAX, proptest::bool::ANY).prop_map(
+        |((fault, at, lasts, by), node, on, minus)| {
+            let form = fault.form().expect("those that can be scripted were chosen");
+            let two = matches!(form.whom, Whom::Two | Whom::Way);
+            let node = if form.whom == Whom::Nobody { 0 } else { node };
+            let signed = matches!(form.amount, Amount::Shift | Amount::Ppm) && minus;
+            Event {
+                at: Duration::from_millis(at),
+                fault,
+                node,
+                other: if two { (node + on) % NODES_MAX } else { node },
+                by: if form.amount == Amount::Nothing { 0 } else { by * if signed { -1 } else { 1 } },
+                lasts: Duration::from_millis(if form.lasting == Lasting::Instant { 0 } else { lasts }),
+            }
+        },
+    )
 }
 
 proptest! {
     #[test]
     fn a_script_that_was_written_is_read_back_the_same(mut events in proptest::collection::vec(any_event(), 0..20)) {
         events.sort_by_key(|event| event.at);
-        let load = Load { shards: 2, targets: 3, writers: 4, readers: 5 };
+        let load = Load { nodes: NODES_MAX, shards: 2, targets: 3, writers: 4, readers: 5 };
         let script = Script { load, lasts: Duration::from_secs(2000), events };
         prop_assert_eq!(script.to_string().parse::<Script>(), Ok(script));
     }

@@ -5,6 +5,7 @@
 
 use crate::violation::Violation;
 use node::Bound;
+use screenplay::NODES;
 
 /// Looks at what a node says of itself.
 ///
@@ -22,7 +23,7 @@ pub fn judge(machine: &str, bounds: &[Bound]) -> Result<(), Violation> {
 
 /// Files beside the log and the stores: checkpoints of the meta group, the node's identity, the list of queries.
 const FILES_MAX: u64 = 64 << 10;
-/// What a world takes before anything was offered: three nodes, the judges, the allocator's slack.
+/// What a world of three takes before anything was offered: nodes, the judges, the allocator's slack.
 const MEMORY_BASE: u64 = 128 << 20;
 /// So many bytes may be in memory for each that was offered: three nodes have it in the log's files, in stores and on
 /// the way, disks have what was synced beside what was written, and the trace and the judges have theirs.
@@ -42,10 +43,11 @@ pub fn disk(hosted: u64, stores: u64, unfinished: u64, bytes: (u64, u64), files:
     ]
 }
 
-/// The most bytes that a world ever held in memory, after so many were offered.
+/// The most bytes that a world of so many nodes ever held in memory, after so many were offered. Each node has all of it.
 #[must_use]
-pub fn memory(peak: u64, offered: u64) -> Bound {
-    let max = MEMORY_BASE.saturating_add(MEMORY_FACTOR.saturating_mul(offered));
+pub fn memory(nodes: usize, peak: u64, offered: u64) -> Bound {
+    let of_three = MEMORY_BASE.saturating_add(MEMORY_FACTOR.saturating_mul(offered));
+    let max = of_three.saturating_mul(nodes as u64) / NODES as u64;
     Bound { name: "memory of the whole world".to_owned(), used: peak, max }
 }
 
@@ -71,8 +73,9 @@ mod tests {
 
     #[test]
     fn memory_is_measured_by_what_was_offered() {
-        assert!(judge("world", &[memory(MEMORY_BASE, 0)]).is_ok());
-        assert!(judge("world", &[memory(MEMORY_BASE + 1, 0)]).is_err());
-        assert!(judge("world", &[memory(MEMORY_BASE + MEMORY_FACTOR * 10, 10)]).is_ok());
+        assert!(judge("world", &[memory(NODES, MEMORY_BASE, 0)]).is_ok());
+        assert!(judge("world", &[memory(NODES, MEMORY_BASE + 1, 0)]).is_err());
+        assert!(judge("world", &[memory(2 * NODES, 2 * MEMORY_BASE, 0)]).is_ok());
+        assert!(judge("world", &[memory(NODES, MEMORY_BASE + MEMORY_FACTOR * 10, 10)]).is_ok());
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     net::SimNet,
     sometimes, trace,
 };
-use screenplay::Fault;
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -77,13 +76,6 @@ impl World {
         trace::say(&format!("{} ended: {ended:?}", machine.name));
         self.gone(index);
         self.starting.insert(index, self.now + RESTART_PAUSE);
-        // What rotted in a log is found when that is read again, which may be long after the cluster was whole.
-        let rotted = self.chaos.as_ref().map_or(&self.faults, |chaos| &chaos.injected);
-        let rotted = [Fault::Rot, Fault::Misdirect].iter().any(|fault| rotted.contains_key(fault.name()));
-        let machine = &mut self.machines[index];
-        if machine.damage.is_some() && machine.hurt.is_none() && rotted {
-            machine.hurt = Some(Hurt { until: self.now, wiped: false });
-        }
         let machine = &self.machines[index];
         let excused = machine.is_stop_ordered() || machine.hurt.is_some() || self.ledger().excuses.disks;
         if !excused {
@@ -119,15 +111,15 @@ impl World {
         self.starting.insert(index, self.now + pause);
     }
 
-    /// A machine is no longer hurt when the cluster is whole with it.
+    /// A machine is no longer hurt when the cluster is whole with it, and its log holds nothing rotten that only nobody
+    /// has read yet.
     pub(super) fn recovered(&mut self) {
         let now = self.now;
         let over = |machine: &Machine| machine.hurt.is_some_and(|hurt| hurt.until <= now);
         if self.machines.iter().any(over) && liveness::not_threefold(&self.machines, self.shards()).is_none()
         {
-            for machine in
-                self.machines.iter_mut().filter(|machine| machine.hurt.is_some_and(|h| h.until <= now))
-            {
+            let sound = |machine: &&mut Machine| over(machine) && machine.log_damage().is_none();
+            for machine in self.machines.iter_mut().filter(sound) {
                 trace::say(&format!("{} is whole again", machine.name));
                 machine.hurt = None;
             }
@@ -136,12 +128,13 @@ impl World {
 
     /// The flags of a node that does not belong here.
     fn stranger_flags(&self, guise: Guise, mixed: bool) -> Vec<String> {
-        let common = flags(0, self.plan.load.shards);
+        let nodes = self.machines.len();
+        let common = flags(0, self.plan.load);
         let ours = ["--cluster.listen", "--cluster.peer", "--cluster.initial", "--node.name", "--web.listen"];
         let mut flags: Vec<String> =
             common.into_iter().filter(|flag| !ours.iter().any(|start| flag.starts_with(start))).collect();
         let (name, members) = match guise {
-            Guise::Name(index) => (NAMES[index], NAMES.join(",")),
+            Guise::Name(index) => (NAMES[index], NAMES[..nodes].join(",")),
             Guise::Elsewhere | Guise::Address => ("x1", "x1".to_owned()),
         };
         let at = if mixed && guise == Guise::Address { ip(0) } else { STRANGER };
@@ -149,7 +142,7 @@ impl World {
         flags.push(format!("--web.listen-address={at}:{STRANGER_WEB}"));
         flags.push(format!("--cluster.initial-members={members}"));
         flags.push(format!("--node.name={name}"));
-        let peers = (0..NAMES.len()).map(ip).filter(|peer| mixed && *peer != at);
+        let peers = (0..nodes).map(ip).filter(|peer| mixed && *peer != at);
         flags.extend(peers.map(|peer| format!("--cluster.peer={peer}:9390")));
         flags
     }
@@ -198,7 +191,7 @@ impl World {
     fn crowd(&mut self) {
         let _inside = self.actors.enter();
         let net = SimNet::new(&self.wires, CLIENTS);
-        let nodes: Vec<String> = (0..NAMES.len()).map(web).collect();
+        let nodes: Vec<String> = (0..self.machines.len()).map(web).collect();
         for number in 0..CROWD {
             let (ledger, interval) = (self.ledger.clone(), Duration::from_millis(20));
             self.crowded += 1; // no two write the same series

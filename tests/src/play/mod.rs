@@ -1,4 +1,4 @@
-//! Plays a script with real processes: three nodes in network namespaces, each with a disk and a clock that can be made
+//! Plays a script with real processes: nodes in network namespaces, each with a disk and a clock that can be made
 //! worse, under load; then judges them as the end-to-end tests do.
 //!
 //! ```text
@@ -14,7 +14,7 @@ mod wanted;
 
 use crate::{Client, DATA_TIMEOUT, FreshnessWatch, Hosts, Targets, Writer, WriterOptions, now_ms, within};
 use machine::Machine;
-use screenplay::{Event, Fault, NODES, Script, node_name};
+use screenplay::{Event, Fault, Load, Script, node_name};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -102,7 +102,8 @@ pub fn play(script: &Script, vestal: &Path, dir: &Path, say: &dyn Fn(&str)) -> R
 
 impl Stage {
     fn set(script: &Script, vestal: &Path, dir: &Path) -> Result<Stage, String> {
-        let hosts = Hosts::up(NODES).map_err(|why| format!("no network namespaces here: {why}"))?;
+        let nodes = script.load.nodes;
+        let hosts = Hosts::up(nodes).map_err(|why| format!("no network namespaces here: {why}"))?;
         let targets = hosts.as_client(|| Targets::start_at(hosts.client_address(), script.load.targets));
         let config = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- job_name: play\n  static_configs:\n  - targets: {}\n",
@@ -111,13 +112,13 @@ impl Stage {
         let config_file: PathBuf = dir.join("prometheus.yml");
         std::fs::write(&config_file, config).map_err(|error| error.to_string())?;
         let mut machines = Vec::new();
-        for place in 0..NODES {
-            let flags = flags(&hosts, place, script.load.shards, &config_file);
+        for place in 0..nodes {
+            let flags = flags(&hosts, place, script.load, &config_file);
             machines.push(Machine::new(&hosts, place, dir, vestal, flags)?);
         }
         machines.iter_mut().for_each(Machine::start);
         let url = |place: usize| format!("http://{}:9090", hosts.address(place + 1));
-        let clients: Vec<_> = (0..NODES).map(|place| Client::new(url(place), DATA_TIMEOUT)).collect();
+        let clients: Vec<_> = (0..nodes).map(|place| Client::new(url(place), DATA_TIMEOUT)).collect();
         let began = now_ms();
         let options = WriterOptions {
             metric: METRIC.to_owned(),
@@ -128,7 +129,7 @@ impl Stage {
         let (writer, watches) = hosts.as_client(|| {
             let writer = Writer::start(&clients, options);
             let watch = |reader: usize| {
-                FreshnessWatch::start(&clients[reader % NODES], METRIC, writer.shared_ledger())
+                FreshnessWatch::start(&clients[reader % nodes], METRIC, writer.shared_ledger())
             };
             let watches = (0..script.load.readers).map(watch).collect();
             (writer, watches)
@@ -186,7 +187,7 @@ impl Stage {
 
     /// Makes machines and links what the events that are on want them to be.
     fn enforce(&mut self, on: &[Event], at: Duration) {
-        let cut = wanted::cut(on);
+        let cut = wanted::cut(on, self.machines.len());
         for (from, to) in self.cut.symmetric_difference(&cut) {
             self.hosts.set_heard(from + 1, to + 1, !cut.contains(&(*from, *to)));
         }
@@ -200,27 +201,27 @@ impl Stage {
 
     /// Whether a node's disk may be taken away: a promise that was given for one lost copy is not judged by two.
     fn may_lose_a_disk(&self, victim: usize) -> bool {
-        let client = Client::new(self.clients[(victim + 1) % NODES].base.clone(), WHOLE_TIMEOUT);
+        let client = Client::new(self.clients[(victim + 1) % self.clients.len()].base.clone(), WHOLE_TIMEOUT);
         let status = self.hosts.as_client(|| client.status());
         status.is_ok_and(|status| status["mayLoseAnotherNode"] == serde_json::Value::Bool(true))
     }
 }
 
-fn flags(hosts: &Hosts, place: usize, shards: u32, config_file: &Path) -> Vec<String> {
+fn flags(hosts: &Hosts, place: usize, load: Load, config_file: &Path) -> Vec<String> {
     let address = |place: usize| format!("{}:9390", hosts.address(place + 1));
-    let names: Vec<_> = (0..NODES).map(node_name).collect();
+    let names: Vec<_> = (0..load.nodes).map(node_name).collect();
     let mut flags = vec![
         "serve".to_owned(),
         "--cluster.insecure".to_owned(),
         "--storage.log.size=16MiB".to_owned(),
         "--web.listen-address=0.0.0.0:9090".to_owned(),
         format!("--cluster.initial-members={}", names.join(",")),
-        format!("--cluster.shards={shards}"),
+        format!("--cluster.shards={}", load.shards),
         format!("--cluster.listen-address={}", address(place)),
         format!("--config.file={}", config_file.display()),
         format!("--node.name={}", node_name(place)),
     ];
-    let others = (0..NODES).filter(|other| *other != place);
+    let others = (0..load.nodes).filter(|other| *other != place);
     flags.extend(others.map(|other| format!("--cluster.peer={}", address(other))));
     flags
 }

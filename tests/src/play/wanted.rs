@@ -1,7 +1,7 @@
 //! What the faults that are on at a time make of each machine and each link. A pure function, so that overlapping faults
 //! need no bookkeeping: a link is cut for as long as any of them cuts it.
 
-use screenplay::{Event, Fault, NODES};
+use screenplay::{Event, Fault};
 use std::{collections::BTreeSet, time::Duration};
 
 /// Longer than any script: a disk that does not answer.
@@ -66,8 +66,8 @@ pub(super) fn of(place: usize, on: &[Event]) -> Wanted {
     wanted
 }
 
-/// From whom to whom nothing arrives while `on` is on.
-pub(super) fn cut(on: &[Event]) -> BTreeSet<(usize, usize)> {
+/// From whom to whom of so many nodes nothing arrives while `on` is on.
+pub(super) fn cut(on: &[Event], nodes: usize) -> BTreeSet<(usize, usize)> {
     let mut cut = BTreeSet::new();
     for event in on {
         let (node, other) = (event.node, event.other);
@@ -75,7 +75,7 @@ pub(super) fn cut(on: &[Event]) -> BTreeSet<(usize, usize)> {
             Fault::OneWay => drop(cut.insert((node, other))),
             Fault::Partition => cut.extend([(node, other), (other, node)]),
             Fault::Isolate => {
-                cut.extend((0..NODES).filter(|place| *place != node).flat_map(|p| [(node, p), (p, node)]));
+                cut.extend((0..nodes).filter(|place| *place != node).flat_map(|p| [(node, p), (p, node)]));
             }
             _ => {}
         }
@@ -86,7 +86,7 @@ pub(super) fn cut(on: &[Event]) -> BTreeSet<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use screenplay::Script;
+    use screenplay::{NODES, Script};
 
     fn events(text: &str) -> Vec<Event> {
         text.parse::<Script>().unwrap().events
@@ -95,12 +95,12 @@ mod tests {
     #[test]
     fn nothing_is_wanted_while_nothing_is_on() {
         assert_eq!(of(0, &[]), Wanted::default());
-        assert_eq!(cut(&[]), BTreeSet::new());
+        assert_eq!(cut(&[], NODES), BTreeSet::new());
     }
 
     #[test]
     fn a_link_is_cut_by_each_fault_in_its_own_directions() {
-        let of = |text: &str| cut(&events(text)).into_iter().collect::<Vec<_>>();
+        let of = |text: &str| cut(&events(text), NODES).into_iter().collect::<Vec<_>>();
         assert_eq!(of("at 1s one-way node-1 -> node-3 for 1s"), [(0, 2)]);
         assert_eq!(of("at 1s partition node-3 node-2 for 1s"), [(1, 2), (2, 1)]);
         assert_eq!(of("at 1s isolate node-2 for 1s"), [(0, 1), (1, 0), (1, 2), (2, 1)]);
