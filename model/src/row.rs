@@ -53,6 +53,16 @@ impl SeriesTable {
         self.series.read().expect("no writer panics").get(from..).unwrap_or_default().to_vec()
     }
 
+    /// The labels of some slots, which exist; cheap clones.
+    ///
+    /// # Panics
+    /// If one does not.
+    #[must_use]
+    pub fn labels_of(&self, slots: &[SlotId]) -> Vec<Labels> {
+        let series = self.series.read().expect("no writer panics");
+        slots.iter().map(|slot| series[*slot as usize].clone()).collect()
+    }
+
     /// The labels of one slot.
     #[must_use]
     pub fn get(&self, slot: SlotId) -> Option<Labels> {

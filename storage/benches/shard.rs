@@ -125,8 +125,9 @@ impl Feed {
                 .collect();
             let before = ProcessClock.monotonic();
             let mut builder = SegmentBuilder::new(timestamp, Some(Term(1)));
+            let mut pass = self.encoder.begin();
             for row in &rows {
-                builder.push(&mut self.encoder, &self.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
+                builder.push(&mut pass, &self.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
             }
             let command = builder.finish();
             self.encode += ProcessClock.monotonic() - before;

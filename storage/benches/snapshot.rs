@@ -95,7 +95,7 @@ impl Feed {
                 let (source, table) = self.targets[target].clone();
                 let cells = (0..SERIES).map(|s| (s as u32, Value::Float(self.value()))).collect();
                 let row = Row { source, kind: RowKind::Whole { slot: timestamp }, timestamp, table, cells };
-                builder.push(&mut self.encoder, shard, &row, COMMAND_BYTES_MAX).expect("a row fits");
+                builder.push(&mut self.encoder.begin(), shard, &row, COMMAND_BYTES_MAX).expect("a row fits");
             }
             let entry = self.entry(&builder.finish());
             let (began, before) = (now(), busy());

@@ -323,12 +323,13 @@ impl Duties {
         let since = batch.since().unwrap_or_default();
         let mut rows: Vec<Row> = Vec::new();
         let mut held: Vec<Row> = Vec::new();
+        let mut pass = encoder.begin();
         while let Some(row) = batch.pop() {
             if missed.holds(&row) {
                 held.push(row);
                 continue;
             }
-            match segment.push(encoder, &self.replica, &row, bytes_max) {
+            match segment.push(&mut pass, &self.replica, &row, bytes_max) {
                 Ok(Pushed::At(_)) => rows.push(row),
                 Ok(Pushed::Full) => {
                     held.push(row);

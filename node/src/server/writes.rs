@@ -31,6 +31,9 @@ const SERIES_MAX: usize = 4_000_000;
 /// Tables of this kind have identities from here on; those of scrapes lie below.
 const TABLE_IDENTITY_MIN: u64 = 1 << 62;
 
+/// Between two looks at which of them are still written.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// What is remembered of one remote-write source.
 #[derive(Debug)]
 struct Source {
@@ -38,12 +41,62 @@ struct Source {
     shard: ShardId,
     table: Arc<SeriesTable>,
     slots: HashMap<Labels, SlotId>,
+    /// By slot, whether it was written since the last sweep, and how many were.
+    written: (Vec<bool>, usize),
+}
+
+impl Source {
+    fn new(key: SourceKey, shard: ShardId, identity: u64) -> Source {
+        let table = Arc::new(SeriesTable::new(identity));
+        Source { key: Arc::new(key), shard, table, slots: HashMap::new(), written: (Vec::new(), 0) }
+    }
+
+    /// The slot of a series, which is written now.
+    fn slot(&mut self, labels: &Labels) -> SlotId {
+        let slot = match self.slots.get(labels) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.table.push(labels.clone());
+                self.slots.insert(labels.clone(), slot);
+                self.written.0.push(false);
+                slot
+            }
+        };
+        let was_written = &mut self.written.0[slot as usize];
+        self.written.1 += usize::from(!*was_written);
+        *was_written = true;
+        slot
+    }
 }
 
 #[derive(Debug, Default)]
 struct Sources {
     by_job: HashMap<(String, String), Source>,
     series: usize,
+    /// When the last sweep was.
+    swept: Duration,
+}
+
+impl Sources {
+    /// Forgets sources that are no longer written, and begins the table of one anew of which most series are not: series
+    /// come and go, and a table only grows.
+    fn sweep(&mut self, now: Duration, mut identity: impl FnMut() -> u64) {
+        if now < self.swept + SWEEP_INTERVAL {
+            return;
+        }
+        self.swept = now;
+        self.by_job.retain(|_, source| source.written.1 > 0);
+        for source in self.by_job.values_mut() {
+            if source.written.1 * 2 < source.slots.len() {
+                source.table = Arc::new(SeriesTable::new(identity()));
+                source.slots.clear();
+                source.written.0.clear();
+            }
+            source.written.0.fill(false);
+            source.written.1 = 0;
+        }
+        self.series = self.by_job.values().map(|source| source.slots.len()).sum();
+    }
 }
 
 /// Takes remote writes.
@@ -71,6 +124,8 @@ impl Writes {
     /// The request as rows by shard; the rows of one source and timestamp are one.
     fn rows(&self, request: &WriteRequest, shards: u32) -> BTreeMap<ShardId, Vec<Row>> {
         let mut sources = lock(&self.sources);
+        let identity = || self.identities.fetch_add(1, Ordering::Relaxed);
+        sources.sweep(self.node.ports.clock.monotonic(), identity);
         if sources.series > SERIES_MAX {
             *sources = Sources::default();
         }
@@ -78,22 +133,13 @@ impl Writes {
         for (labels, samples) in request.iter() {
             let key = (labels.get("job").unwrap_or(""), labels.get("instance").unwrap_or(""));
             let key = (key.0.to_owned(), key.1.to_owned());
-            let mut added = 0;
-            let source = sources.by_job.entry(key).or_insert_with_key(|(job, instance)| Source {
-                key: Arc::new(SourceKey::RemoteWrite { job: job.clone(), instance: instance.clone() }),
-                shard: shard_of(job, instance, shards),
-                table: Arc::new(SeriesTable::new(self.identities.fetch_add(1, Ordering::Relaxed))),
-                slots: HashMap::new(),
+            let source = sources.by_job.entry(key).or_insert_with_key(|(job, instance)| {
+                let key = SourceKey::RemoteWrite { job: job.clone(), instance: instance.clone() };
+                Source::new(key, shard_of(job, instance, shards), identity())
             });
-            let slot = match source.slots.get(labels) {
-                Some(slot) => *slot,
-                None => {
-                    let slot = source.table.push(labels.clone());
-                    source.slots.insert(labels.clone(), slot);
-                    added = 1;
-                    slot
-                }
-            };
+            let before = source.slots.len();
+            let slot = source.slot(labels);
+            let added = source.slots.len() - before;
             let (key, table) = (source.key.clone(), source.table.clone());
             let by_time = rows.entry((source.shard, key.clone())).or_default();
             for (timestamp, value) in samples {
@@ -130,6 +176,7 @@ impl Writes {
             {
                 let encoder = self.encoder(shard);
                 let mut encoder = lock(&encoder);
+                let mut pass = encoder.begin();
                 let new = || (SegmentBuilder::new(self.node.cluster_now(), None), Vec::new());
                 for row in rows.drain(..) {
                     loop {
@@ -137,7 +184,7 @@ impl Writes {
                             segments.push(new());
                         }
                         let (segment, held) = segments.last_mut().expect("one was just pushed");
-                        match segment.push(&mut encoder, &replica, &row, bytes_max) {
+                        match segment.push(&mut pass, &replica, &row, bytes_max) {
                             Ok(Pushed::At(_)) => held.push(row),
                             Ok(Pushed::Full) => {
                                 segments.push(new());
@@ -253,6 +300,38 @@ impl WriteSink for Writes {
 mod tests {
     use super::*;
     use model::Value;
+
+    #[test]
+    fn series_that_nobody_writes_any_more_are_forgotten() {
+        let mut sources = Sources::default();
+        let labels = |i: usize| Labels::from_pairs([("__name__", format!("s{i}"))]);
+        let mut identities = 0..;
+        for name in ["busy", "churning", "gone"] {
+            let key = SourceKey::RemoteWrite { job: name.into(), instance: String::new() };
+            let mut source = Source::new(key, ShardId(1), identities.next().unwrap());
+            (0..10).for_each(|i| assert_eq!(source.slot(&labels(i)), i as SlotId));
+            sources.by_job.insert((name.to_owned(), String::new()), source);
+        }
+        let mut at = |sources: &mut Sources, hours: u64| {
+            sources.sweep(Duration::from_secs(hours * 3600), || identities.next().unwrap());
+        };
+        at(&mut sources, 1);
+        assert_eq!(sources.series, 30, "all were written");
+        let of = |name: &str| (name.to_owned(), String::new());
+        for i in 0..5 {
+            let _slot = sources.by_job.get_mut(&of("busy")).unwrap().slot(&labels(i));
+        }
+        for i in 0..4 {
+            let _slot = sources.by_job.get_mut(&of("churning")).unwrap().slot(&labels(i));
+        }
+        at(&mut sources, 2);
+        assert_eq!(sources.series, 10);
+        let churning = sources.by_job.get_mut(&of("churning")).unwrap();
+        assert_eq!((churning.table.identity(), churning.table.len()), (3, 0), "another table");
+        assert_eq!(churning.slot(&labels(7)), 0);
+        assert_eq!(sources.by_job[&of("busy")].table.identity(), 0, "a table of which half is in use stays");
+        assert!(!sources.by_job.contains_key(&of("gone")));
+    }
 
     #[test]
     fn a_series_said_twice_at_one_timestamp_becomes_two_rows() {

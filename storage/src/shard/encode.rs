@@ -1,8 +1,11 @@
 //! The leader's side: rows as scraped or received to compact rows in a segment.
 //!
-//! An encoder remembers which column each slot of a series table has in the last applied layout, by the table's
-//! identity and length, so a steady scrape costs no hashing and no labels. It may be behind: a row against a layout
-//! that is gone is refused with [`super::Refusal::UnknownLayout`], for certain, and is encoded again.
+//! An encoder remembers which column each slot of a series table has in the last applied layout, so a steady scrape
+//! costs no hashing and no labels. It may be behind: a row against a layout that is gone is refused with
+//! [`super::Refusal::UnknownLayout`], for certain, and is encoded again.
+//!
+//! Rows of one [`Pass`] are encoded against the layouts of its first rows. Were each encoded against the newest, the
+//! older of two could be refused and the newer taken, and the older would then be out of order for good.
 
 use super::{
     DataShard,
@@ -24,13 +27,12 @@ const TABLES_MAX: usize = 8_192;
 /// What an encoder remembers of a series table.
 #[derive(Debug)]
 struct Cached {
-    id: SourceId,
-    layout: u64,
-    /// The number of columns when `columns` was last brought up to date.
-    width: usize,
-    /// Column by slot; [`NO_COLUMN`] where the layout has none.
+    /// The pass that last asked for the source.
+    pass: u64,
+    /// The source and its layout; `None` if it was not applied then.
+    applied: Option<(SourceId, u64)>,
+    /// Column by slot; [`NO_COLUMN`] where the layout has none, or nobody has looked yet.
     columns: Vec<u32>,
-    unknown: usize,
     used: u64,
 }
 
@@ -38,9 +40,14 @@ struct Cached {
 #[derive(Debug, Default)]
 pub struct RowEncoder {
     tables: BTreeMap<u64, Cached>,
+    passes: u64,
     clock: u64,
     cells: Vec<(u32, u32)>,
 }
+
+/// Rows that are encoded, proposed and, if they are refused, encoded again together.
+#[derive(Debug)]
+pub struct Pass<'e>(&'e mut RowEncoder);
 
 impl RowEncoder {
     /// An encoder that knows nothing yet. One per shard led.
@@ -49,29 +56,32 @@ impl RowEncoder {
         RowEncoder::default()
     }
 
-    /// Encodes a row against what `shard` has applied.
+    /// Begins a pass: from now on it sees what is applied now, of each source from its first row on.
+    pub fn begin(&mut self) -> Pass<'_> {
+        self.passes += 1;
+        Pass(self)
+    }
+
+    /// Encodes a row against what `shard` had applied when the pass met its source.
     fn encode(&mut self, row: &Row, shard: &DataShard) -> CompactRow {
         self.clock += 1;
         let slot = match row.kind {
             RowKind::Whole { slot } => Some(slot),
             RowKind::Partial => None,
         };
-        let Some(cached) = self.columns(row, shard) else {
+        let Some((id, layout)) = self.look_up(row, shard) else {
             return named(row, slot);
         };
+        let columns = &self.tables[&row.table.identity()].columns;
         let mut new_slots: Vec<(u32, u32)> = Vec::new();
         let mut cells = std::mem::take(&mut self.cells);
         cells.clear();
-        let (id, layout) = {
-            let cached = &self.tables[&cached];
-            for (i, (slot, _)) in (0_u32..).zip(&row.cells) {
-                match cached.columns.get(*slot as usize).copied().unwrap_or(NO_COLUMN) {
-                    NO_COLUMN => new_slots.push((*slot, i)),
-                    column => cells.push((column, i)),
-                }
+        for (i, (slot, _)) in (0_u32..).zip(&row.cells) {
+            match columns.get(*slot as usize).copied().unwrap_or(NO_COLUMN) {
+                NO_COLUMN => new_slots.push((*slot, i)),
+                column => cells.push((column, i)),
             }
-            (cached.id, cached.layout)
-        };
+        }
         if !cells.is_sorted_by(|a, b| a.0 < b.0) {
             cells.sort_by_key(|(column, _)| *column);
             cells.dedup_by_key(|(column, _)| *column);
@@ -98,40 +108,41 @@ impl RowEncoder {
         compact
     }
 
-    /// Brings the table's columns up to date; the key to find them under, or `None` if the source is not applied.
-    fn columns(&mut self, row: &Row, shard: &DataShard) -> Option<u64> {
-        let table = row.table.identity();
-        let (id, layout, width) = shard.layout(&row.source)?;
-        let slots = row.table.len();
-        let clock = self.clock;
-        let cached = self.tables.entry(table).or_insert_with(|| Cached {
-            id,
-            layout: 0,
-            width: 0,
-            columns: Vec::new(),
-            unknown: 0,
-            used: clock,
-        });
-        cached.used = clock;
-        if (cached.id, cached.layout) != (id, layout) {
-            (cached.id, cached.layout) = (id, layout);
-            cached.columns.clear();
-            cached.unknown = 0;
-            cached.width = 0;
+    /// The source of a row and its layout, as this pass sees them, with the columns of the row's cells remembered;
+    /// `None` if the source is not applied. Only series of this row are looked for: a table may have many more, of
+    /// writers whose series come and go.
+    fn look_up(&mut self, row: &Row, shard: &DataShard) -> Option<(SourceId, u64)> {
+        let new = || Cached { pass: 0, applied: None, columns: Vec::new(), used: 0 };
+        let cached = self.tables.entry(row.table.identity()).or_insert_with(new);
+        cached.used = self.clock;
+        if cached.pass != self.passes {
+            cached.pass = self.passes;
+            let applied = shard.layout(&row.source);
+            if applied != cached.applied {
+                cached.applied = applied;
+                cached.columns.clear();
+            }
         }
-        let grown = slots > cached.columns.len();
-        if grown || (cached.unknown > 0 && width != cached.width) {
-            let from = if cached.unknown > 0 { 0 } else { cached.columns.len() };
-            let labels = row.table.labels_from(from);
-            cached.columns.truncate(from);
-            cached.columns.extend(shard.columns_of(id, layout, &labels));
-            cached.unknown = cached.columns.iter().filter(|column| **column == NO_COLUMN).count();
-            cached.width = width;
+        let applied = cached.applied;
+        if let Some((id, layout)) = applied {
+            let columns = &mut cached.columns;
+            let slots = row.cells.iter().map(|(slot, _)| *slot);
+            columns.resize(
+                columns.len().max(slots.clone().max().map_or(0, |slot| slot as usize + 1)),
+                NO_COLUMN,
+            );
+            let unknown: Vec<u32> = slots.filter(|slot| columns[*slot as usize] == NO_COLUMN).collect();
+            if !unknown.is_empty() {
+                let labels = row.table.labels_of(&unknown);
+                for (slot, column) in unknown.into_iter().zip(shard.columns_of(id, layout, &labels)) {
+                    columns[slot as usize] = column;
+                }
+            }
         }
         if self.tables.len() > TABLES_MAX {
             self.forget();
         }
-        Some(table)
+        applied
     }
 
     /// Forgets the half of the tables that was not used for longest.
@@ -229,14 +240,14 @@ impl SegmentBuilder {
     /// If the row alone is longer; the segment is as it was.
     pub fn push(
         &mut self,
-        encoder: &mut RowEncoder,
+        pass: &mut Pass<'_>,
         shard: &DataShard,
         row: &Row,
         bytes_max: usize,
     ) -> Result<Pushed, RowTooLong> {
         let bytes_max = bytes_max.min(COMMAND_BYTES_MAX).saturating_sub(HEAD_BYTES_MAX);
         let before = self.body.len();
-        let compact = encoder.encode(row, shard);
+        let compact = pass.0.encode(row, shard);
         compact.put(self.time, &mut self.body);
         let added = self.body.len() - before;
         if added > bytes_max {

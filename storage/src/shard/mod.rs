@@ -44,7 +44,7 @@ mod wire;
 
 pub use cache::ReadError;
 pub use command::{COMMAND_BYTES_MAX, DataCommand, DataResponse, MissedSlots, Refusal, Rejection, RowResult};
-pub use encode::{Pushed, RowEncoder, RowTooLong, SEGMENT_BYTES_MAX, SegmentBuilder};
+pub use encode::{Pass, Pushed, RowEncoder, RowTooLong, SEGMENT_BYTES_MAX, SegmentBuilder};
 pub use parts::MergedView;
 pub use settings::ShardSettings;
 pub use snapshot::KEY_MANIFEST;
@@ -231,11 +231,11 @@ impl DataShard {
         view
     }
 
-    /// The id, layout and width of a source that is applied.
-    pub(crate) fn layout(&self, key: &SourceKey) -> Option<(SourceId, u64, usize)> {
+    /// The id and layout of a source that is applied.
+    pub(crate) fn layout(&self, key: &SourceKey) -> Option<(SourceId, u64)> {
         let state = self.read();
         let source = state.source_by_key(key)?;
-        Some((source.id, source.layout, source.columns.len()))
+        Some((source.id, source.layout))
     }
 
     /// The columns that series have in a layout; [`NO_COLUMN`] for those that have none, or if the layout is gone.

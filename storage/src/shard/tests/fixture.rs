@@ -112,10 +112,10 @@ impl Fixture {
 
     pub(super) fn segment_at(&mut self, rows: &[Row], term: Option<u64>, time: i64) -> DataCommand {
         let mut builder = SegmentBuilder::new(TimestampMs(time), term.map(Term));
+        let mut pass = self.encoder.begin();
         for (i, row) in rows.iter().enumerate() {
             self.tables.insert(Arc::clone(&row.source), Arc::clone(&row.table));
-            let pushed =
-                builder.push(&mut self.encoder, &self.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
+            let pushed = builder.push(&mut pass, &self.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
             assert_eq!(pushed, Pushed::At(i));
         }
         builder.finish()

@@ -1,9 +1,12 @@
 //! Rows: order, duplicates, windows, staleness, slots.
 
 use super::fixture::{Fixture, scrape, writer};
-use crate::shard::{DataCommand, DataResponse, Refusal, Rejection, ShardSettings};
+use crate::shard::{
+    COMMAND_BYTES_MAX, DataCommand, DataResponse, Pass, Refusal, Rejection, RowEncoder, SegmentBuilder,
+    ShardSettings,
+};
 use model::{
-    ConfigVersion, DurationMs, Histogram, RowKind, STALE_NAN, StateMachine, Term, TimestampMs, Value,
+    ConfigVersion, DurationMs, Histogram, Row, RowKind, STALE_NAN, StateMachine, Term, TimestampMs, Value,
 };
 use std::sync::Arc;
 
@@ -175,6 +178,41 @@ fn a_row_against_a_layout_that_is_gone_is_refused_and_goes_through_when_encoded_
     assert!(matches!(results[0].refused, Some(Refusal::UnknownLayout { .. })));
     assert_eq!(f.apply_rows(&[row])[0].applied, 3);
     assert_eq!(f.select("s39"), "s39 1000=1 2000=stale");
+}
+
+/// Rows of one source at two times, in two segments, while its layout changes between them: had the newer one been
+/// encoded against the new layout it would be taken, and the older, encoded again, be out of order for good.
+#[test]
+fn rows_of_one_pass_are_refused_together() {
+    let mut f = Fixture::new();
+    let a = writer("a");
+    let names: Vec<String> = (0..40).map(|i| format!("s{i:02}")).collect();
+    let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+    f.written(&a, 1_000, &cells);
+    let hours = 4 * HOUR;
+    f.written(&a, hours, &cells[..3]);
+    let rows: Vec<_> = [1, 2].map(|i| f.row(&a, RowKind::Partial, hours + i, &cells[..3])).into();
+    let mut encoder = RowEncoder::new();
+    let mut pass = encoder.begin();
+    let segment = |f: &Fixture, pass: &mut Pass<'_>, row: &Row| {
+        let mut builder = SegmentBuilder::new(row.timestamp, None);
+        builder.push(pass, &f.shard, row, COMMAND_BYTES_MAX).expect("a row fits");
+        builder.finish()
+    };
+    let older = segment(&f, &mut pass, &rows[0]);
+    let layout = f.shard.layout(&a);
+    f.checkpoint(hours + 4 * HOUR);
+    assert_ne!(f.shard.layout(&a), layout, "columns without samples have left it");
+    let newer = segment(&f, &mut pass, &rows[1]);
+    for command in [older, newer] {
+        let DataResponse::Rows(results) = f.apply(&command) else { panic!("rows were sent") };
+        assert!(matches!(results[0].refused, Some(Refusal::UnknownLayout { .. })), "{results:?}");
+    }
+    let mut pass = encoder.begin();
+    for command in [&rows[0], &rows[1]].map(|row| segment(&f, &mut pass, row)) {
+        let DataResponse::Rows(results) = f.apply(&command) else { panic!("rows were sent") };
+        assert_eq!((results[0].applied, &results[0].refused), (3, &None));
+    }
 }
 
 #[test]
