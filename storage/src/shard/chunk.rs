@@ -32,7 +32,7 @@ const VERSION_PLAIN: u8 = 1;
 /// Rows of a chunk at most: a merged one has no more ([`super::merge`]), a window far fewer.
 pub(crate) const ROWS_MAX: usize = 1 << 16;
 /// Series of a chunk at most: the keys of groups count no further.
-const SERIES_MAX: usize = GROUP << 16;
+pub(crate) const SERIES_MAX: usize = GROUP << 16;
 /// zstd's level for groups that are merged: once per sample, so thoroughly.
 const SQUEEZE_LEVEL: i32 = 6;
 /// Series in one group.
@@ -342,6 +342,9 @@ impl Chunk {
         squeeze: bool,
         mut column: impl FnMut(usize, &mut Column) -> Result<(), Malformed>,
     ) -> Result<Chunk, Malformed> {
+        if head.series.len() > SERIES_MAX {
+            return Err(Malformed("chunk: too many series"));
+        }
         let rows = head.timestamps.len();
         let mut scratch = Column::default();
         let mut encoder = blocks::Encoder::default();

@@ -7,7 +7,7 @@
 use super::{
     DataShard,
     cache::{ReadError, damaged, read_group, read_head},
-    chunk::{Chunk, ChunkHead, Column, GROUP, Group, ROWS_MAX},
+    chunk::{Chunk, ChunkHead, Column, GROUP, Group, ROWS_MAX, SERIES_MAX},
     index::SourceId,
     keys,
     seal::chunk_ref,
@@ -97,8 +97,9 @@ impl DataShard {
                 }
             }
         };
-        if let Some(task) = task {
-            let chunk = task.merged()?;
+        if let Some(task) = task
+            && let Some(chunk) = task.merged()?
+        {
             self.write()?.replace(&task, chunk)?;
         }
         Ok(true)
@@ -106,9 +107,18 @@ impl DataShard {
 }
 
 impl Task {
-    /// The content of the parts as one chunk.
-    pub(crate) fn merged(&self) -> Result<Chunk, StateError> {
-        merged(&*self.kv, &self.parts).map_err(to_state_error)
+    /// The content of the parts as one chunk; `None` if it is too much for one.
+    pub(crate) fn merged(&self) -> Result<Option<Chunk>, StateError> {
+        self.merged_within(SERIES_MAX, CELLS_MAX)
+    }
+
+    /// The same, if it has no more than so many series, and cells.
+    pub(crate) fn merged_within(
+        &self,
+        series_max: usize,
+        cells_max: u64,
+    ) -> Result<Option<Chunk>, StateError> {
+        merged(&*self.kv, &self.parts, (series_max, cells_max)).map_err(to_state_error)
     }
 }
 
@@ -200,11 +210,19 @@ impl State {
 }
 
 /// The content of several chunks as one. Each group of the parts is read once and goes through no cache: nobody will
-/// ask for the parts again, and what queries read would have to make room for them.
-fn merged(kv: &dyn KvRead, parts: &[ChunkRef]) -> Result<Chunk, ReadError> {
+/// ask for the parts again, and what queries read would have to make room for them. `None` if there is too much: parts
+/// whose series come and go may have few in common.
+fn merged(
+    kv: &dyn KvRead,
+    parts: &[ChunkRef],
+    (series_max, cells_max): (usize, u64),
+) -> Result<Option<Chunk>, ReadError> {
     let heads = parts.iter().map(|p| read_head(kv, p)).collect::<Result<Vec<_>, _>>()?;
     let timestamps: BTreeSet<i64> = heads.iter().flat_map(|head| head.timestamps.iter().copied()).collect();
     let series: BTreeSet<u32> = heads.iter().flat_map(|head| head.series.iter().copied()).collect();
+    if series.len() > series_max || (timestamps.len() * series.len()) as u64 > cells_max {
+        return Ok(None);
+    }
     let head =
         ChunkHead { timestamps: timestamps.into_iter().collect(), series: series.into_iter().collect() };
     // Where the rows of each part are in the whole.
@@ -251,7 +269,7 @@ fn merged(kv: &dyn KvRead, parts: &[ChunkRef]) -> Result<Chunk, ReadError> {
     });
     match (built, failed) {
         (_, Some(error)) => Err(error),
-        (Ok(chunk), None) => Ok(chunk),
+        (Ok(chunk), None) => Ok(Some(chunk)),
         (Err(cause), None) => Err(damaged(&parts[0].name, cause)),
     }
 }

@@ -79,11 +79,25 @@ fn packing_over_rocksdb_changes_nothing_and_takes_space_back() {
 fn a_partition_that_is_dropped_while_it_is_packed_stays_dropped() {
     let mut f = in_pieces(Arc::new(MemDisk::new()), Path::new("/shard"));
     let task = f.shard.write().expect("sound").task(0, 0).expect("a partition in pieces");
-    let chunk = task.merged().expect("nothing is damaged");
+    let chunk = task.merged().expect("nothing is damaged").expect("fits into one");
     f.apply(&DataCommand::Retain { cutoff: TimestampMs(2 * HOUR) });
     let (all, hash) = (f.all(), f.shard.state_hash());
     f.shard.write().expect("sound").replace(&task, chunk).expect("the disk works");
     assert_eq!((f.all(), f.shard.state_hash()), (all, hash));
+}
+
+/// Parts whose series come and go have few in common: each may be far below what a chunk may have, and all together above.
+#[test]
+fn what_is_too_much_for_one_chunk_stays_in_parts() {
+    let f = in_pieces(Arc::new(MemDisk::new()), Path::new("/shard"));
+    let task = f.shard.write().expect("sound").task(0, 0).expect("a partition in pieces");
+    let merged =
+        |series_max, cells_max| task.merged_within(series_max, cells_max).expect("nothing is damaged");
+    let head = merged(usize::MAX, u64::MAX).expect("no limit").head;
+    let (series, cells) = (head.series.len(), (head.series.len() * head.timestamps.len()) as u64);
+    assert!(merged(series, cells).is_some());
+    assert!(merged(series - 1, cells).is_none());
+    assert!(merged(series, cells - 1).is_none());
 }
 
 #[test]
