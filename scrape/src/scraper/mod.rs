@@ -25,7 +25,7 @@ use job::Job;
 use model::{Clock, DurationMs, Fs, Net, SourceKey, Spawner, Term, TimestampMs};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -90,6 +90,8 @@ enum Order {
 #[derive(Debug)]
 struct Shared {
     jobs: Mutex<Jobs>,
+    /// Jobs whose target stays with another configuration: what is under way of them still comes out.
+    replaced: Mutex<Vec<Weak<Job>>>,
     order: watch::Sender<(u64, Order)>,
 }
 
@@ -114,7 +116,7 @@ impl Scraper {
     ) -> (Scraper, mpsc::Receiver<ScraperOutput>) {
         let (outputs, receiver) = mpsc::channel(options.outputs_max.max(1));
         let order = watch::Sender::new((0, Order::Targets(Vec::new())));
-        let shared = Arc::new(Shared { jobs: Mutex::new(Jobs::new()), order });
+        let shared = Arc::new(Shared { jobs: Mutex::default(), replaced: Mutex::default(), order });
         let (ended, ends) = mpsc::channel(options.concurrency_max.max(1));
         let run = Run {
             schedule: Schedule::new(options.takeover_grace),
@@ -268,9 +270,11 @@ impl Run {
         self.ports.spawner.spawn("scrape", Box::pin(task));
     }
 
-    /// Makes jobs of new and changed targets, and gives up those that left.
+    /// Makes jobs of new and changed targets, and gives up those that left. The slot that is under way as a target
+    /// changes is scraped by the configuration before: it has begun, and another scrape of it would come late.
     fn set_jobs(&self, assignments: &[Assignment]) {
         let mut jobs = lock(&self.shared.jobs);
+        let mut replaced = lock(&self.shared.replaced);
         let mut old = std::mem::take(&mut *jobs);
         for Assignment { target, last_timestamp, .. } in assignments {
             let before = old.remove(&target.source);
@@ -278,18 +282,28 @@ impl Run {
                 Some(job) if same_target(&job.target, target) => job,
                 before => {
                     let last = before.as_ref().and_then(|job| job.last_timestamp()).max(*last_timestamp);
-                    before.iter().for_each(|job| job.give_up());
+                    replaced.extend(before.iter().map(Arc::downgrade));
                     Arc::new(Job::new(target.clone(), last, &self.ports, &self.options))
                 }
             };
             jobs.insert(target.source.clone(), job);
         }
         old.values().for_each(|job| job.give_up());
+        replaced.retain(|job| {
+            job.upgrade().is_some_and(|job| match jobs.contains_key(&job.target.source) {
+                true => true,
+                false => {
+                    job.give_up();
+                    false
+                }
+            })
+        });
     }
 
     fn give_up(&self) {
         let jobs = std::mem::take(&mut *lock(&self.shared.jobs));
         jobs.values().for_each(|job| job.give_up());
+        lock(&self.shared.replaced).drain(..).filter_map(|job| job.upgrade()).for_each(|job| job.give_up());
     }
 }
 

@@ -343,6 +343,36 @@ async fn a_target_that_leaves_is_scraped_no_more_and_one_that_stays_keeps_its_me
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slot_under_way_as_its_target_changes_still_comes_out() {
+    let answer = respond(|_| ok("m 5\n").after(Duration::from_millis(500)));
+    let net = TestNet::new([("a:1", answer)]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    while net.connects() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let changed = targets(&["a:1"], |c| c.scrape_timeout = DurationMs(900));
+    running.scraper.set_targets(changed.iter().map(assigned).collect());
+    let (first, second) = (running.next().await, running.next().await);
+    assert_eq!(first.last_error, None);
+    assert_eq!(second.slot, first.slot.plus(DurationMs(10_000)), "none is passed over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_changes_and_leaves_is_given_up() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\n").after(Duration::from_millis(500))))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    while net.connects() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let changed = targets(&["a:1"], |c| c.scrape_timeout = DurationMs(900));
+    running.scraper.set_targets(changed.iter().map(assigned).collect());
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    running.scraper.set_targets(Vec::new());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(running.outputs.try_recv().is_err(), "nobody wants it any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_takes_over_says_what_was_missed() {
     let net = TestNet::new([("a:1", respond(|_| ok("m 5\n")))]);
     let mut running = start(&net, &[], |_| {});
