@@ -82,7 +82,9 @@ pub(crate) async fn read_body(body: Body, bytes_max: usize, timeout: Duration) -
             let text = format!("request body is larger than {bytes_max} bytes");
             Err(ApiError::bad_data(text).with_status(StatusCode::PAYLOAD_TOO_LARGE))
         }
-        Ok(Err(_)) => Err(ApiError::bad_data("request body broke off")),
+        Ok(Err(_)) => {
+            Err(ApiError::bad_data("request body broke off").with_status(StatusCode::REQUEST_TIMEOUT))
+        }
         Err(_) => {
             let text = format!("request body did not arrive within {} s", timeout.as_secs());
             Err(ApiError::bad_data(text).with_status(StatusCode::REQUEST_TIMEOUT))

@@ -72,9 +72,11 @@ impl From<WriteError> for Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
-        // A sender gives up on what is not a 5xx, and an accident of ours is not its fault.
-        let internal = error.kind == ErrorType::Internal;
-        Failure::new(if internal { StatusCode::SERVICE_UNAVAILABLE } else { error.status() }, error.text)
+        // A sender gives up on what is not a 5xx; an accident of ours, or a body that was lost on its way, is not its
+        // fault.
+        let not_its_fault =
+            error.kind == ErrorType::Internal || error.status() == StatusCode::REQUEST_TIMEOUT;
+        Failure::new(if not_its_fault { StatusCode::SERVICE_UNAVAILABLE } else { error.status() }, error.text)
     }
 }
 

@@ -254,3 +254,12 @@ proptest::proptest! {
         let _ = decode(&message);
     }
 }
+
+/// A sender gives up on a 4xx: what was lost on its way must be sent again.
+#[test]
+fn a_body_that_did_not_arrive_is_no_fault_of_what_it_says() {
+    let lost = ApiError::bad_data("request body broke off").with_status(StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(Failure::from(lost).status, StatusCode::SERVICE_UNAVAILABLE);
+    let large = ApiError::bad_data("too large").with_status(StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(Failure::from(large).status, StatusCode::PAYLOAD_TOO_LARGE);
+}
