@@ -190,8 +190,12 @@ pub(crate) struct Receiver<'a> {
 impl Receiver<'_> {
     /// Whether everything up to this entry is applied and on disk.
     fn keeps(&self, upto: Option<LogId>) -> bool {
-        self.applied >= upto && self.durable >= upto.map(|id| id.index)
+        is_kept(self.applied, self.durable, upto)
     }
+}
+
+fn is_kept(applied: Option<LogId>, durable: Option<LogIndex>, upto: Option<LogId>) -> bool {
+    applied >= upto && durable >= upto.map(|id| id.index)
 }
 
 impl Snapshots {
@@ -539,5 +543,25 @@ impl Pull {
             }
             self.unless_ended(tokio::time::sleep(Duration::from_millis(200) * attempt)).await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Term;
+
+    /// Found by simulation (chaos, seed 113): a follower answered the offer of a snapshot by what it had applied in
+    /// memory, on its way to a disk that had failed, and its leader counted it into a majority.
+    #[test]
+    fn what_is_applied_and_not_on_disk_is_not_kept() {
+        let id = |index| Some(LogId { term: Term(2), index: LogIndex(index) });
+        let at = |index| Some(LogIndex(index));
+        assert!(is_kept(id(7), at(7), id(7)));
+        assert!(is_kept(id(9), at(8), id(7)));
+        assert!(!is_kept(id(7), at(6), id(7)), "applied, and its log is behind");
+        assert!(!is_kept(id(7), None, id(7)), "applied, and nothing is on disk");
+        assert!(!is_kept(id(6), at(7), id(7)), "in its log, and not committed there yet");
+        assert!(is_kept(None, None, None));
     }
 }

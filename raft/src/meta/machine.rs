@@ -70,11 +70,15 @@ struct Inner {
 }
 
 impl Inner {
-    /// Remembers the state hash as of the last entry.
-    fn remember_hash(&mut self) {
+    /// Remembers the state hash as of the last entry, which is that of the entry before unless the state has `changed`:
+    /// the state may be many megabytes of configurations.
+    fn remember_hash(&mut self, changed: bool) {
         let Some(log_id) = self.now.log_id else { return };
-        let state = postcard::to_stdvec(&self.now.state).expect("a vector takes all bytes");
-        self.hashes.push_back(StateHash { index: log_id.index, hash: xxh3_128(&state) });
+        let before = self.hashes.back().filter(|_| !changed).map(|last| last.hash);
+        let hash = before.unwrap_or_else(|| {
+            xxh3_128(&postcard::to_stdvec(&self.now.state).expect("a vector takes all bytes"))
+        });
+        self.hashes.push_back(StateHash { index: log_id.index, hash });
         if self.hashes.len() > HASHES_MAX {
             self.hashes.pop_front();
         }
@@ -126,7 +130,7 @@ impl Meta {
             hashes: VecDeque::new(),
             now: stored.clone(),
         };
-        inner.remember_hash();
+        inner.remember_hash(true);
         let published = watch::Sender::new(Arc::new(stored.state));
         Ok(Meta { fs, path, inner: Arc::new(Mutex::new(inner)), file: Arc::default(), published })
     }
@@ -166,6 +170,8 @@ impl StateMachine for Meta {
         let mut responses = Vec::with_capacity(entries.len());
         let mut changed = false;
         for entry in entries {
+            let is_command = matches!(entry.payload, EntryPayload::Command(_));
+            changed |= is_command;
             responses.push(match &entry.payload {
                 EntryPayload::Blank => Bytes::new(),
                 EntryPayload::Membership(membership) => {
@@ -173,7 +179,6 @@ impl StateMachine for Meta {
                     Bytes::new()
                 }
                 EntryPayload::Command(bytes) => {
-                    changed = true;
                     let response = match MetaCommand::decode(bytes) {
                         Ok(command) => inner.now.state.apply(entry.log_id.index, command),
                         Err(_) => MetaResponse::Refused(Refusal::Malformed),
@@ -182,7 +187,7 @@ impl StateMachine for Meta {
                 }
             });
             inner.now.log_id = Some(entry.log_id);
-            inner.remember_hash();
+            inner.remember_hash(is_command);
         }
         if changed {
             self.published.send_replace(Arc::new(inner.now.state.clone()));
@@ -326,7 +331,7 @@ impl SnapshotSink for Sink {
         inner.hashes.clear();
         published.send_replace(Arc::new(stored.state.clone()));
         inner.now = stored;
-        inner.remember_hash();
+        inner.remember_hash(true);
         Ok(inner.checkpointed.clone())
     }
 }
