@@ -85,7 +85,7 @@ fn collect(view: &OpenView, budget: &Budget, requests: Vec<SelectRequest>) -> Re
     merged(view, budget, requests, |series| {
         let samples = &series.samples;
         let Some(at) = samples.len().checked_sub(1) else { return Ok(true) };
-        let histogram = samples.histograms.last().filter(|(i, _)| *i as usize == at).map(|(_, h)| h.clone());
+        let histogram = samples.histograms.at(at as u32).map(|view| Arc::new(view.to_float()));
         let stale =
             is_stale_nan(samples.floats[at]) || histogram.as_ref().is_some_and(|h| is_stale_nan(h.sum));
         if !stale && !series.labels.metric_name().is_empty() {

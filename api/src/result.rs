@@ -211,7 +211,7 @@ fn histogram(out: &mut Vec<u8>, histogram: &FloatHistogram) {
     json::value(out, histogram.count);
     out.extend_from_slice(br#","sum":"#);
     json::value(out, histogram.sum);
-    let buckets = promql::buckets(histogram);
+    let buckets = promql::buckets(histogram.view());
     let mut filled = buckets.iter().filter(|bucket| bucket.count != 0.0).peekable();
     if filled.peek().is_some() {
         out.extend_from_slice(br#","buckets":"#);

@@ -38,8 +38,18 @@ fuzz_target!(|data: &[u8]| {
         3 => _ = presence::decode(rest, count, &mut words),
         4 => {
             let mut decoded = Vec::new();
-            if histograms::decode(rest, count, &mut decoded).is_ok() {
+            let whole = histograms::decode(rest, count, &mut decoded);
+            if whole.is_ok() {
                 assert_eq!(decoded.len(), count);
+            }
+            let positions: Vec<u32> = (0..count as u32).collect();
+            let (mut column, mut others) = (model::HistogramColumn::default(), Vec::new());
+            let mut out =
+                histograms::Within { positions: &positions, histograms: &mut column, floats: &mut others };
+            if histograms::decode_within(rest, count, 0, &mut out).is_ok() {
+                assert_eq!(column.len() + others.len(), count);
+            } else {
+                assert!(whole.is_err());
             }
         }
         _ => {

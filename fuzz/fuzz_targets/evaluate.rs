@@ -73,7 +73,7 @@ fn samples(number: usize) -> Samples {
         };
         samples.timestamps.push(i64::from(i) * 15_000 + number as i64);
         if number >= 4 && i % 50 != 0 {
-            samples.histograms.push((i, histogram(f64::from(i + 1), number == 5)));
+            samples.histograms.push(i, histogram(f64::from(i + 1), number == 5).view());
             samples.floats.push(0.0);
         } else {
             samples.floats.push(float);
@@ -113,7 +113,7 @@ impl Queryable for Store {
             let samples = Samples {
                 timestamps: all.timestamps[first..next].to_vec(),
                 floats: all.floats[first..next].to_vec(),
-                histograms: histograms.map(|(p, h)| (p - first as u32, Arc::clone(h))).collect(),
+                histograms: histograms.map(|(p, h)| (p - first as u32, Arc::new(h.to_float()))).collect(),
                 start_timestamps: Vec::new(),
             };
             Ok(Series { labels: series.labels.clone(), samples })

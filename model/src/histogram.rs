@@ -90,6 +90,15 @@ fn bits(values: &[f64]) -> impl Iterator<Item = u64> + '_ {
     values.iter().map(|v| v.to_bits())
 }
 
+/// The counts of buckets that stand as differences.
+pub(crate) fn absolute(deltas: &[i64]) -> impl Iterator<Item = f64> + '_ {
+    let mut count = 0_i64;
+    deltas.iter().map(move |delta| {
+        count = count.wrapping_add(*delta);
+        count as f64
+    })
+}
+
 /// Merges buckets until each holds `2^by` of the old ones. `add` must not run over.
 fn coarser<C: Copy>(
     spans: &[Span],
@@ -168,16 +177,6 @@ impl Histogram {
     /// The same histogram in float form.
     #[must_use]
     pub fn to_float(&self) -> FloatHistogram {
-        let absolute = |deltas: &[i64]| {
-            let mut count = 0_i64;
-            deltas
-                .iter()
-                .map(|delta| {
-                    count = count.wrapping_add(*delta);
-                    count as f64
-                })
-                .collect()
-        };
         FloatHistogram {
             counter_reset_hint: self.counter_reset_hint,
             schema: self.schema,
@@ -187,8 +186,8 @@ impl Histogram {
             sum: self.sum,
             positive_spans: self.positive_spans.clone(),
             negative_spans: self.negative_spans.clone(),
-            positive_buckets: absolute(&self.positive_deltas),
-            negative_buckets: absolute(&self.negative_deltas),
+            positive_buckets: absolute(&self.positive_deltas).collect(),
+            negative_buckets: absolute(&self.negative_deltas).collect(),
             custom_values: self.custom_values.clone(),
         }
     }

@@ -8,6 +8,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod corpus;
 mod histogram;
+mod histogram_column;
 mod ids;
 mod labels;
 mod matcher;
@@ -21,6 +22,7 @@ mod source;
 mod state_machine;
 
 pub use histogram::{CounterResetHint, CustomBounds, FloatHistogram, Histogram, Span};
+pub use histogram_column::{HistogramColumn, HistogramLayout, HistogramRow, HistogramView};
 pub use ids::{ClusterId, ConfigVersion, LogId, LogIndex, NodeId, ShardId, Term};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};

@@ -3,7 +3,7 @@
 //! A query opens one view ([`Views::open`]), selects from it ([`Queryable`]) and drops it. Selects are synchronous
 //! and run on threads that may block; every series is checked against the query's [`Budget`].
 
-use crate::{BoxFuture, Clock, FloatHistogram, Labels, LogIndex, Matcher, ShardId, Spawner, TimestampMs};
+use crate::{BoxFuture, Clock, HistogramColumn, Labels, LogIndex, Matcher, ShardId, Spawner, TimestampMs};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -222,8 +222,8 @@ pub struct Samples {
     pub timestamps: Vec<i64>,
     /// Values; stale markers included.
     pub floats: Vec<f64>,
-    /// Histogram samples by position in the other columns, ascending. Their stale markers are float stale markers.
-    pub histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    /// Histogram samples by position in the other columns. Their stale markers are float stale markers.
+    pub histograms: HistogramColumn,
     /// Start timestamps (created timestamps), 0 where unknown; empty if no sample has one.
     pub start_timestamps: Vec<i64>,
 }
@@ -244,7 +244,7 @@ impl Samples {
     /// Bytes on the heap, for the budget.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.timestamps.len() * 16 + self.histograms.len() * 256 + self.start_timestamps.len() * 8) as u64
+        (self.timestamps.len() * 16 + self.start_timestamps.len() * 8) as u64 + self.histograms.bytes()
     }
 }
 

@@ -8,11 +8,11 @@ use crate::eval::{
     meter::Meter,
     plan::{Bounds, Kind, Node, plan},
     track::{Cell, Matrix, Track},
-    window::{Window, track_columns},
+    window::{Window, track_columns, track_histograms},
 };
 use crate::eval::{extended::extended_samples, series::Columns};
 use crate::parse::{ParseErrors, ParserOptions, parse};
-use model::{Budget, FloatHistogram, Labels, QueryError, Queryable};
+use model::{Budget, FloatHistogram, Labels, QueryError, Queryable, Series};
 use std::{cell::RefCell, sync::Arc};
 
 /// Behaviour that Prometheus has behind `--enable-feature`.
@@ -164,7 +164,7 @@ impl MatrixSeries {
 }
 
 fn histogram_bytes(histogram: &FloatHistogram) -> u64 {
-    crate::histogram::sample_size(histogram).saturating_mul(16)
+    crate::histogram::sample_size(histogram.view()).saturating_mul(16)
 }
 
 /// What a query evaluates to.
@@ -391,18 +391,19 @@ fn to_series(track: Track, grid: &Grid) -> MatrixSeries {
         match track.get(step) {
             Cell::Absent => {}
             Cell::Float(value) => floats.push((grid.time(step), value)),
-            Cell::Histogram(histogram) => histograms.push((grid.time(step), Arc::clone(histogram))),
+            Cell::Histogram(histogram) => histograms.push((grid.time(step), histogram.to_shared())),
         }
     }
     MatrixSeries { labels: track.labels, floats, histograms }
 }
 
-fn columns_to_series(labels: Labels, columns: Columns) -> MatrixSeries {
+fn columns_to_series(labels: Labels, columns: Columns<'_>) -> MatrixSeries {
     let Columns { floats, histograms } = columns;
+    let values = histograms.values.iter().map(|row| Arc::new(row.view().to_float()));
     MatrixSeries {
         labels,
         floats: floats.times.into_iter().zip(floats.values).collect(),
-        histograms: histograms.times.into_iter().zip(histograms.values).collect(),
+        histograms: histograms.times.into_iter().zip(values).collect(),
     }
 }
 
@@ -459,7 +460,7 @@ impl Evaluator<'_> {
                     let value = match track.get(0) {
                         Cell::Absent => continue,
                         Cell::Float(value) => Point::Float(value),
-                        Cell::Histogram(histogram) => Point::Histogram(Arc::clone(histogram)),
+                        Cell::Histogram(histogram) => Point::Histogram(histogram.to_shared()),
                     };
                     let sample = VectorSample { labels: track.labels, value };
                     self.budget.take(sample.bytes())?;
@@ -490,8 +491,10 @@ impl Evaluator<'_> {
                     let bytes = series.samples.bytes();
                     held.take(bytes)?;
                     held.hold(series.samples.len() as u64)?;
-                    let columns = Columns::new(series.samples, false);
-                    let mut series = columns_to_series(series.labels, columns);
+                    let Series { labels, mut samples } = series;
+                    let histograms = std::mem::take(&mut samples.histograms);
+                    let columns = Columns::new(samples, &histograms, false);
+                    let mut series = columns_to_series(labels, columns);
                     if mode != RangeMode::Plain {
                         if !series.histograms.is_empty() {
                             let word = if mode == RangeMode::Anchored { "anchored" } else { "smoothed" };
@@ -507,7 +510,8 @@ impl Evaluator<'_> {
                         series.floats = extended_samples(&floats, &window, mode == RangeMode::Smoothed);
                     }
                     if !series.floats.is_empty() || !series.histograms.is_empty() {
-                        let sizes = series.histograms.iter().map(|(_, h)| crate::histogram::sample_size(h));
+                        let sizes =
+                            series.histograms.iter().map(|(_, h)| crate::histogram::sample_size(h.view()));
                         self.meter.count_read(0, series.floats.len() as u64 + sizes.sum::<u64>());
                         self.budget.take(series.bytes())?;
                         all.push(series);
@@ -521,7 +525,8 @@ impl Evaluator<'_> {
                 let (inner, matrix) = self.meter.at_first_step(|| self.subquery(subquery, grid))?;
                 let matrix = self.clean_up(matrix, &inner)?;
                 self.series_of(matrix, |track| {
-                    let columns = track_columns(&track, &inner);
+                    let histograms = track_histograms(&track, &inner);
+                    let columns = track_columns(&track, &histograms, &inner);
                     columns_to_series(track.labels, columns)
                 })
             }

@@ -68,7 +68,7 @@ fn samples(dice: &mut Dice, kind: u64) -> Samples {
         };
         if kind == 2 && dice.below(40) != 0 {
             let position = samples.timestamps.len() as u32;
-            samples.histograms.push((position, histogram(1.0 + value, CounterResetHint::Unknown)));
+            samples.histograms.push(position, histogram(1.0 + value, CounterResetHint::Unknown).view());
             samples.floats.push(0.0);
         } else {
             samples.floats.push(float);
@@ -123,7 +123,7 @@ impl Queryable for Store {
                 samples: Samples {
                     timestamps: all.timestamps[first..next].to_vec(),
                     floats: all.floats[first..next].to_vec(),
-                    histograms: histograms.map(|(p, h)| (p - first as u32, Arc::clone(h))).collect(),
+                    histograms: histograms.map(|(p, h)| (p - first as u32, Arc::new(h.to_float()))).collect(),
                     start_timestamps: Vec::new(),
                 },
             })
@@ -548,7 +548,7 @@ fn functions_of_a_histogram_keep_type_and_unit_unless_names_go_at_the_end() {
     let samples = Samples {
         timestamps: vec![0],
         floats: vec![0.0],
-        histograms: vec![(0, histogram(1.0, CounterResetHint::Unknown))],
+        histograms: [(0, histogram(1.0, CounterResetHint::Unknown))].into_iter().collect(),
         start_timestamps: Vec::new(),
     };
     let store = Store(vec![Series { labels: Labels::from_pairs(pairs), samples }]);

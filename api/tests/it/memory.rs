@@ -66,7 +66,7 @@ impl Memory {
         let samples = Samples {
             timestamps: vec![at],
             floats: vec![0.0],
-            histograms: vec![(0, Arc::new(histogram))],
+            histograms: [(0, Arc::new(histogram))].into_iter().collect(),
             ..Samples::default()
         };
         self.0.insert(Labels::from_pairs([("__name__", name)]), samples);
@@ -84,8 +84,9 @@ impl Memory {
             let mut found = Samples::default();
             for (i, timestamp) in samples.timestamps.iter().enumerate() {
                 if (start.0..=end.0).contains(timestamp) {
-                    let histogram = samples.histograms.iter().find(|(at, _)| *at as usize == i);
-                    found.histograms.extend(histogram.map(|(_, h)| (found.len() as u32, h.clone())));
+                    if let Some(histogram) = samples.histograms.at(i as u32) {
+                        found.histograms.push(found.len() as u32, histogram);
+                    }
                     found.timestamps.push(*timestamp);
                     found.floats.push(samples.floats[i]);
                 }

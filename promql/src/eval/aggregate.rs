@@ -13,7 +13,7 @@ use crate::ast::AggregateOp;
 use crate::engine::EvalError;
 use crate::histogram::Sparse;
 use crate::kahan::{Kahan, Mean, add_all};
-use model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME};
+use model::{CounterResetHint, HistogramView, Labels, METRIC_NAME};
 use std::{collections::HashMap, sync::Arc};
 
 /// The labels of the group that a series belongs to.
@@ -261,7 +261,7 @@ impl<'a> Evaluator<'a> {
                         group.counts[step] += 1;
                         let name = track.labels.metric_name();
                         let before = slot.as_ref().map_or(0, |slot| slot.bytes());
-                        self.add_histogram(op, at, slot, histogram, f64::from(count + 1), name);
+                        self.add_histogram(op, at, slot, histogram.view(), f64::from(count + 1), name);
                         let now = slot.as_ref().map_or(0, |slot| slot.bytes());
                         held.take(now.saturating_sub(before))?;
                     }
@@ -292,7 +292,7 @@ impl<'a> Evaluator<'a> {
         op: AggregateOp,
         at: Position,
         slot: &mut Option<Box<HistogramSlot>>,
-        histogram: &FloatHistogram,
+        histogram: HistogramView<'_>,
         count: f64,
         name: &str,
     ) {
@@ -377,7 +377,7 @@ impl<'a> Evaluator<'a> {
 pub(crate) fn average_in(
     sum: &mut Sparse<Kahan>,
     mean: &mut Option<Sparse<Kahan>>,
-    histogram: &FloatHistogram,
+    histogram: HistogramView<'_>,
     count: f64,
 ) -> Result<bool, crate::histogram::Mismatch> {
     if mean.is_none() {
@@ -394,5 +394,5 @@ pub(crate) fn average_in(
     let Some(mean) = mean else { return Ok(false) };
     let keep = (count - 1.0) / count;
     mean.map(|amount| amount * keep);
-    Ok(mean.add(&crate::histogram::divided(histogram, count))?.bounds_reconciled)
+    Ok(mean.add(crate::histogram::divided(histogram, count).view())?.bounds_reconciled)
 }

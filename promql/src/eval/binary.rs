@@ -15,7 +15,7 @@ use crate::annotations::{Operation, Position};
 use crate::ast::{BinaryOp, Cardinality, ValueType, VectorMatching};
 use crate::engine::EvalError;
 use crate::histogram::{self, Sparse};
-use model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME};
+use model::{CounterResetHint, FloatHistogram, HistogramView, Labels, METRIC_NAME};
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
@@ -105,7 +105,11 @@ struct Operator {
     at: Position,
 }
 
-fn combine_histograms(op: BinaryOp, a: &FloatHistogram, b: &FloatHistogram) -> (Combined, Option<Remark>) {
+fn combine_histograms(
+    op: BinaryOp,
+    a: HistogramView<'_>,
+    b: HistogramView<'_>,
+) -> (Combined, Option<Remark>) {
     let mut sum = Sparse::<f64>::new(a);
     let adds = op == BinaryOp::Add;
     let operation = if adds { Operation::Addition } else { Operation::Subtraction };
@@ -137,16 +141,16 @@ fn combine(op: BinaryOp, left: Cell<'_>, right: Cell<'_>) -> (Combined, Option<R
         }
         (Cell::Float(a), Cell::Histogram(b)) => {
             if op == BinaryOp::Mul {
-                return value(compact(&histogram::multiplied(b, a)), true);
+                return value(compact(&histogram::multiplied(b.view(), a)), true);
             }
             ("float", "histogram")
         }
         (Cell::Histogram(a), Cell::Float(b)) => {
             match op {
-                BinaryOp::Mul => return value(compact(&histogram::multiplied(a, b)), true),
-                BinaryOp::Div => return value(compact(&histogram::divided(a, b)), true),
+                BinaryOp::Mul => return value(compact(&histogram::multiplied(a.view(), b)), true),
+                BinaryOp::Div => return value(compact(&histogram::divided(a.view(), b)), true),
                 BinaryOp::TrimUpper | BinaryOp::TrimLower => {
-                    let trimmed = histogram::trim(a, b, op == BinaryOp::TrimUpper);
+                    let trimmed = histogram::trim(a.view(), b, op == BinaryOp::TrimUpper);
                     return value(Out::Histogram(Arc::new(trimmed)), true);
                 }
                 _ => {}
@@ -155,10 +159,10 @@ fn combine(op: BinaryOp, left: Cell<'_>, right: Cell<'_>) -> (Combined, Option<R
         }
         (Cell::Histogram(a), Cell::Histogram(b)) => {
             match op {
-                BinaryOp::Add | BinaryOp::Sub => return combine_histograms(op, a, b),
+                BinaryOp::Add | BinaryOp::Sub => return combine_histograms(op, a.view(), b.view()),
                 BinaryOp::Eql | BinaryOp::Neq => {
-                    let keep = histogram::same(a, b) == (op == BinaryOp::Eql);
-                    return value(Out::Histogram(Arc::clone(a)), keep);
+                    let keep = histogram::same(a.view(), b.view()) == (op == BinaryOp::Eql);
+                    return value(Out::Histogram(a.to_shared()), keep);
                 }
                 _ => {}
             }
@@ -344,7 +348,7 @@ fn combine_with_scalar(
 }
 
 fn compact(histogram: &FloatHistogram) -> Out {
-    Out::Histogram(Arc::new(histogram::compacted(histogram)))
+    Out::Histogram(Arc::new(histogram::compacted(histogram.view())))
 }
 
 /// A series by its number, or none: a fill value.

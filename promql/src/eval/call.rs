@@ -5,12 +5,12 @@ use super::{
     dates::Date,
     order,
     plan::{Call, Kind, Node},
-    track::{ABSENT, HISTOGRAM, Matrix, Track, is_float, is_present},
+    track::{ABSENT, HISTOGRAM, Histograms, Matrix, Track, is_float, is_present},
     window_func::WindowFunc,
 };
 use crate::engine::EvalError;
 use crate::{histogram, number};
-use model::{FloatHistogram, Labels, METRIC_NAME, MatchOp, Matcher};
+use model::{HistogramView, Labels, METRIC_NAME, MatchOp, Matcher};
 
 /// What the date functions give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +219,7 @@ impl DatePart {
 }
 
 impl HistogramPart {
-    fn of(self, h: &FloatHistogram) -> f64 {
+    fn of(self, h: HistogramView<'_>) -> f64 {
         match self {
             HistogramPart::Count => h.count,
             HistogramPart::Sum => h.sum,
@@ -257,11 +257,10 @@ impl<'a> Evaluator<'a> {
                     return Ok(());
                 }
                 let histograms = std::mem::take(&mut track.histograms);
-                for (value, slot) in track.floats.iter_mut().zip(&histograms) {
-                    *value = match slot {
-                        Some(h) if value.to_bits() == HISTOGRAM.to_bits() => part.of(h),
-                        _ => ABSENT,
-                    };
+                for (step, value) in track.floats.iter_mut().enumerate() {
+                    let is_marked = value.to_bits() == HISTOGRAM.to_bits();
+                    let histogram = if is_marked { histograms.get(step) } else { None };
+                    *value = histogram.map_or(ABSENT, |histogram| part.of(histogram.view()));
                 }
                 // Prometheus leaves type and unit here, unless names go at the end.
                 if !self.features.delayed_name_removal {
@@ -343,7 +342,7 @@ impl<'a> Evaluator<'a> {
             if starts {
                 return Ok(()); // only samples have a start time
             }
-            track.histograms = Vec::new();
+            track.histograms = Histograms::None;
             for step in 0..grid.steps {
                 if is_present(track.floats[step]) {
                     track.floats[step] = grid.time(step) as f64 / 1000.0;

@@ -12,7 +12,7 @@ use crate::annotations::Position;
 use crate::engine::EvalError;
 use crate::histogram::{self, NanInput};
 use crate::number::{format_float_label, parse_float};
-use model::{FloatHistogram, Labels};
+use model::{HistogramView, Labels};
 use std::{cmp::Ordering, collections::HashMap};
 
 /// One classic histogram: its buckets by upper bound.
@@ -158,7 +158,7 @@ impl<'a> Evaluator<'a> {
                 }
                 // Without delayed removal the name is gone before it could be told.
                 let name = if self.features.delayed_name_removal { track.labels.metric_name() } else { "" };
-                out.floats[step] = self.native(ask, step, histogram, name, at);
+                out.floats[step] = self.native(ask, step, histogram.view(), name, at);
             }
             self.emit(out, ask, quantile_label, grid, result)?;
         }
@@ -245,7 +245,7 @@ impl<'a> Evaluator<'a> {
         by_text.into_iter().try_for_each(|(_, track)| result.push(track))
     }
 
-    fn native(&self, ask: &Ask, step: usize, histogram: &FloatHistogram, name: &str, at: Position) -> f64 {
+    fn native(&self, ask: &Ask, step: usize, histogram: HistogramView<'_>, name: &str, at: Position) -> f64 {
         match ask {
             Ask::Quantile(q) => {
                 let quantile = histogram::quantile(q.get(step), histogram);

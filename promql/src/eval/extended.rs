@@ -11,8 +11,8 @@ use super::{
 use crate::annotations::{Operation, Position};
 use crate::ast::RangeMode;
 use crate::engine::EvalError;
-use crate::histogram::{self, Mismatch, Sparse, detect_reset};
-use model::{CounterResetHint, FloatHistogram, Series};
+use crate::histogram::{self, Mismatch, Sparse, detect_reset, is_reset};
+use model::{CounterResetHint, FloatHistogram, HistogramRow, HistogramView, Series};
 use std::sync::Arc;
 
 /// A sample with its time.
@@ -89,7 +89,7 @@ pub(crate) fn extended_samples(
 
 /// Histograms of a window at its place.
 struct Histograms<'w> {
-    points: &'w Slice<'w, Arc<FloatHistogram>>,
+    points: &'w Slice<'w, HistogramRow<'w>>,
     start: i64,
     end: i64,
     smoothed: bool,
@@ -126,7 +126,7 @@ impl Evaluator<'_> {
                     return Out::Absent;
                 };
                 if kind == RateKind::Rate {
-                    difference = histogram::divided(&difference, seconds);
+                    difference = histogram::divided(difference.view(), seconds);
                 }
                 difference.counter_reset_hint = CounterResetHint::Gauge;
                 Out::Histogram(Arc::new(difference))
@@ -139,7 +139,7 @@ impl Evaluator<'_> {
     fn combine_noted(
         &self,
         sum: &mut Sparse<f64>,
-        other: &FloatHistogram,
+        other: HistogramView<'_>,
         operation: Operation,
         name: &str,
         at: Position,
@@ -162,17 +162,17 @@ impl Evaluator<'_> {
     /// As [`interpolate`], of histograms.
     fn interpolate_histograms(
         &self,
-        a: Sample<&FloatHistogram>,
-        b: Sample<&FloatHistogram>,
+        a: Sample<HistogramView<'_>>,
+        b: Sample<HistogramView<'_>>,
         time: i64,
         is_counter: bool,
         (name, at): (&str, Position),
     ) -> Option<FloatHistogram> {
         if time == a.0 {
-            return Some(a.1.clone());
+            return Some(a.1.to_float());
         }
         if time == b.0 {
-            return Some(b.1.clone());
+            return Some(b.1.to_float());
         }
         let fraction = (time - a.0) as f64 / (b.0 - a.0) as f64;
         if is_counter && detect_reset(b.1, a.1) {
@@ -193,35 +193,37 @@ impl Evaluator<'_> {
         let Histograms { points, start, end, smoothed, is_counter, name, at } = *histograms;
         let (first, last) = boundaries(points.times, window, smoothed)?;
         let values = points.values;
-        let custom = values[first].uses_custom_buckets();
+        let custom = values[first].view().uses_custom_buckets();
         for value in &values[first..=last] {
-            if value.uses_custom_buckets() != custom {
+            if value.view().uses_custom_buckets() != custom {
                 self.note(|notes| notes.mixed_exponential_custom(name, at));
                 return None;
             }
-            if is_counter && value.counter_reset_hint == CounterResetHint::Gauge {
+            if is_counter && value.hint == CounterResetHint::Gauge {
                 self.note(|notes| notes.not_counter(name, at));
             }
         }
-        let sample = |index: usize| (points.times[index], &*values[index]);
+        let sample = |index: usize| (points.times[index], values[index].view());
         let left = if smoothed && points.times[first] < start {
             self.interpolate_histograms(sample(first), sample(first + 1), start, is_counter, (name, at))?
         } else {
-            FloatHistogram::clone(&values[first])
+            values[first].view().to_float()
         };
         let right = if smoothed && last > 0 && points.times[last] > end {
             self.interpolate_histograms(sample(last - 1), sample(last), end, is_counter, (name, at))?
         } else {
-            FloatHistogram::clone(&values[last])
+            values[last].view().to_float()
         };
         let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
         if !is_counter && (!is_gauge(&left) || !is_gauge(&right)) {
             self.note(|notes| notes.not_gauge(name, at));
         }
-        let mut difference = Sparse::<f64>::new(&right);
-        self.combine_noted(&mut difference, &left, Operation::Subtraction, name, at)?;
-        if is_counter && let Some(lost) = self.histograms_lost(histograms, first, last, &left, &right)? {
-            self.combine_noted(&mut difference, &lost, Operation::Addition, name, at)?;
+        let mut difference = Sparse::<f64>::new(right.view());
+        self.combine_noted(&mut difference, left.view(), Operation::Subtraction, name, at)?;
+        if is_counter
+            && let Some(lost) = self.histograms_lost(histograms, first, last, left.view(), right.view())?
+        {
+            self.combine_noted(&mut difference, lost.view(), Operation::Addition, name, at)?;
         }
         Some(difference.finish())
     }
@@ -233,8 +235,8 @@ impl Evaluator<'_> {
         histograms: &Histograms<'_>,
         first: usize,
         last: usize,
-        left: &FloatHistogram,
-        right: &FloatHistogram,
+        left: HistogramView<'_>,
+        right: HistogramView<'_>,
     ) -> Option<Option<FloatHistogram>> {
         let values = histograms.points.values;
         let mut next = first + 1;
@@ -242,9 +244,9 @@ impl Evaluator<'_> {
         // An interpolation at the start that spans a reset has taken account of it.
         if histograms.smoothed
             && histograms.points.times[first] < histograms.start
-            && detect_reset(&values[first + 1], &values[first])
+            && is_reset(values[first + 1], values[first])
         {
-            before = &values[first + 1];
+            before = values[first + 1].view();
             next += 1;
         }
         // The last sample is represented by `right`.
@@ -252,7 +254,7 @@ impl Evaluator<'_> {
             return Some(None);
         }
         let mut lost: Option<Sparse<f64>> = None;
-        let inside = values[next..last].iter().map(|h| &**h);
+        let inside = values[next..last].iter().map(|row| row.view());
         for value in inside.chain(std::iter::once(right)) {
             if detect_reset(value, before) {
                 match &mut lost {
@@ -277,8 +279,9 @@ impl Evaluator<'_> {
         sink: Sink<'_>,
     ) -> Result<(), EvalError> {
         self.select(selector, grid, self.lookback, self.lookback, |series| {
-            let Series { labels, samples } = series;
-            let columns = Columns::new(samples, false);
+            let Series { labels, mut samples } = series;
+            let histograms = std::mem::take(&mut samples.histograms);
+            let columns = Columns::new(samples, &histograms, false);
             let name = labels.metric_name().to_owned();
             let mut track = Track::empty(labels, grid.steps);
             for step in 0..grid.steps {
@@ -291,7 +294,7 @@ impl Evaluator<'_> {
         })
     }
 
-    fn smoothed_at(&self, columns: &Columns, time: i64, place: (&str, Position)) -> Out {
+    fn smoothed_at(&self, columns: &Columns<'_>, time: i64, place: (&str, Position)) -> Out {
         let (from, to) = (time.saturating_sub(self.lookback), time.saturating_add(self.lookback));
         let around =
             |times: &[i64]| times.partition_point(|t| *t <= from)..times.partition_point(|t| *t <= to);
@@ -318,22 +321,22 @@ impl Evaluator<'_> {
             });
         }
         if exact {
-            return Out::Histogram(Arc::clone(&histograms.values[next]));
+            return Out::Histogram(Arc::new(histograms.values[next].view().to_float()));
         }
-        let before = &histograms.values[next - 1];
+        let before = histograms.values[next - 1].view();
         if next == times.len() {
             let counter_reset_hint = CounterResetHint::Unknown;
-            let held = FloatHistogram { counter_reset_hint, ..FloatHistogram::clone(before) };
+            let held = FloatHistogram { counter_reset_hint, ..before.to_float() };
             return Out::Histogram(Arc::new(held));
         }
-        let after = &histograms.values[next];
+        let after = histograms.values[next].view();
         if before.uses_custom_buckets() != after.uses_custom_buckets() {
             self.note(|notes| notes.mixed_exponential_custom(place.0, place.1));
             return Out::Absent;
         }
-        let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+        let is_gauge = |h: HistogramView<'_>| h.counter_reset_hint == CounterResetHint::Gauge;
         let is_counter = !is_gauge(before) || !is_gauge(after);
-        let (a, b) = ((times[next - 1], &**before), (times[next], &**after));
+        let (a, b) = ((times[next - 1], before), (times[next], after));
         self.interpolate_histograms(a, b, time, is_counter, place)
             .map_or(Out::Absent, |histogram| Out::Histogram(Arc::new(histogram)))
     }

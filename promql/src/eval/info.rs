@@ -5,11 +5,12 @@ use super::{
     meter::Held,
     plan::{Call, Kind, Node, Selector},
     select::Cursor,
+    series::is_stale,
     track::{Cell, Matrix, Track, is_present},
 };
 use crate::ast::RangeMode;
 use crate::engine::EvalError;
-use model::{Labels, METRIC_NAME, MatchOp, Matcher, Series, is_stale_nan};
+use model::{Labels, METRIC_NAME, MatchOp, Matcher, Series};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -147,7 +148,7 @@ impl<'a> Evaluator<'a> {
                 let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
                 match cursor.histogram(position) {
                     None => *time = Some(samples.timestamps[position]),
-                    Some(histogram) if is_stale_nan(histogram.sum) => {}
+                    Some(histogram) if is_stale(histogram) => {}
                     Some(_) => {
                         return Err(EvalError::execution(format!(
                             "this should be an info metric, with float samples: {labels}"

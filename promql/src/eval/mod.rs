@@ -14,6 +14,7 @@ pub(crate) mod extended;
 pub(crate) mod floats;
 pub(crate) mod frames;
 mod heap;
+mod histogram_rates;
 pub(crate) mod info;
 pub(crate) mod labelling;
 pub(crate) mod lists;

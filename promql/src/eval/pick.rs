@@ -88,7 +88,7 @@ impl<'a> Evaluator<'a> {
             let mut out = Track::empty(labels, grid.steps);
             let tracks = || members.iter().map(|index| &grouped.matrix.tracks[*index]);
             out.drop_name = tracks().any(|track| track.drop_name);
-            if tracks().any(|track| track.histograms.iter().any(Option::is_some)) {
+            if tracks().any(|track| track.histograms.has_any()) {
                 self.note(|notes| notes.ignored_in_aggregation("quantile", aggregate.inner.at));
             }
             for step in 0..grid.steps {
@@ -256,7 +256,7 @@ impl<'a> Evaluator<'a> {
                     Cell::Absent => continue,
                     Cell::Float(value) if value.is_nan() => Value::Float(f64::NAN.to_bits()),
                     Cell::Float(value) => Value::Float(value.to_bits()),
-                    Cell::Histogram(histogram) => Value::Text(histogram_text(histogram)),
+                    Cell::Histogram(histogram) => Value::Text(histogram_text(histogram.view())),
                 };
                 let index = match outputs.get(&(group, value.clone())) {
                     Some(index) => *index,

@@ -7,9 +7,9 @@ use super::{
     window::{Window, WindowCall},
 };
 use crate::annotations::Operation;
-use crate::histogram::{self, Mismatch, Sparse, detect_reset};
+use crate::histogram::{self, Mismatch, Sparse, detect_reset, is_reset};
 use crate::kahan::Kahan;
-use model::{CounterResetHint, FloatHistogram};
+use model::{CounterResetHint, FloatHistogram, Histogram, HistogramLayout, HistogramRow};
 use std::sync::Arc;
 
 /// The three extrapolating functions.
@@ -148,6 +148,20 @@ impl Reach {
     }
 }
 
+/// Whether start times say that a counter was restarted between a sample and the one before.
+fn restarted<T>(points: &Slice<'_, T>, at: usize) -> bool {
+    is_restart(points.start(at - 1), points.times[at - 1], points.start(at), points.times[at])
+}
+
+/// Where a counter was reset: ascending, and never at the first sample.
+pub(super) fn resets(points: &Slice<'_, HistogramRow<'_>>) -> Vec<u32> {
+    let values = points.values;
+    (1..values.len())
+        .filter(|at| restarted(points, *at) || is_reset(values[*at], values[at - 1]))
+        .map(|at| at as u32)
+        .collect()
+}
+
 /// A start time that lies inside the window, before its first sample.
 fn start_inside<T>(kind: RateKind, window: &Window<'_>, points: &Slice<'_, T>) -> Option<i64> {
     let start = points.start(0);
@@ -212,17 +226,18 @@ impl Evaluator<'_> {
         let points = &window.histograms;
         let mut difference = None;
         if points.len() > 1 {
-            difference = Some(self.histogram_difference(kind, call, points)?);
+            let resets: Vec<u32> = if kind.is_counter() { resets(points) } else { Vec::new() };
+            difference = Some(self.histogram_difference(kind, call, points, &resets)?);
         }
         let mut reach = Extrapolation::new(window, points.times);
         if let Some(start) = start_inside(kind, window, points) {
             reach.to_start = 0.0;
             reach.sampled = (points.times[points.len() - 1] - start) as f64 / 1000.0;
             difference = Some(match difference {
-                None => FloatHistogram::clone(&points.values[0]),
+                None => points.values[0].view().to_float(),
                 Some(difference) => {
-                    let mut sum = Sparse::<f64>::new(&difference);
-                    match sum.add(&points.values[0]) {
+                    let mut sum = Sparse::<f64>::new(difference.view());
+                    match sum.add(points.values[0].view()) {
                         Err(Mismatch) => {
                             self.note(|notes| notes.mixed_exponential_custom(call.name(), call.at));
                             return None;
@@ -237,58 +252,55 @@ impl Evaluator<'_> {
             });
         } else {
             let increase = difference.as_ref()?.count;
-            reach.limit_start(kind, points.values[0].count, increase);
+            reach.limit_start(kind, points.values[0].amounts[HistogramLayout::COUNT], increase);
         }
-        Some(histogram::multiplied(&difference?, reach.factor(kind, window)))
+        Some(histogram::multiplied(difference?.view(), reach.factor(kind, window)))
     }
 
-    /// Last minus first, plus what counter resets took away.
-    fn histogram_difference(
+    /// Last minus first, plus what counter resets took away: those of a counter are at `resets`.
+    pub(super) fn histogram_difference(
         &self,
         kind: RateKind,
         call: &WindowCall<'_>,
-        points: &Slice<'_, Arc<FloatHistogram>>,
+        points: &Slice<'_, HistogramRow<'_>>,
+        resets: &[u32],
     ) -> Option<FloatHistogram> {
         let values = points.values;
-        let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
-        let (first, last) = (&values[0], &values[values.len() - 1]);
+        let is_gauge = |row: HistogramRow<'_>| row.hint == CounterResetHint::Gauge;
+        let is_custom = |row: HistogramRow<'_>| row.layout.schema == Histogram::CUSTOM_BUCKETS_SCHEMA;
+        let (first, last) = (values[0], values[values.len() - 1]);
         let not_counter = |told: bool| {
             if told && kind.is_counter() {
                 self.note(|notes| notes.not_counter(call.name(), call.at));
             }
         };
-        let restarted =
-            |i: usize| is_restart(points.start(i - 1), points.times[i - 1], points.start(i), points.times[i]);
         // If the counter was reset right after the first sample, that one's layout does not matter.
-        let begins_anew = kind.is_counter() && (restarted(1) || detect_reset(&values[1], first));
-        let base = if begins_anew {
-            FloatHistogram {
-                schema: values[1].schema,
-                custom_values: values[1].custom_values.clone(),
-                ..FloatHistogram::default()
-            }
-        } else {
-            FloatHistogram::clone(first)
+        let begins_anew = resets.first() == Some(&1);
+        let anew = FloatHistogram {
+            schema: values[1].layout.schema,
+            custom_values: values[1].layout.custom_values.clone(),
+            ..FloatHistogram::default()
         };
+        let base = if begins_anew { anew.view() } else { first.view() };
         let custom = base.uses_custom_buckets();
         let looked_at = if kind.is_counter() { &values[1..] } else { &values[values.len() - 1..] };
         let mismatch = || self.note(|notes| notes.mixed_exponential_custom(call.name(), call.at));
         // A mix is told alone, unless it is seen by the last sample: then Prometheus has looked at the hints of both
         // ends.
-        if last.uses_custom_buckets() != custom {
+        if is_custom(last) != custom {
             not_counter(is_gauge(first) || is_gauge(last));
             mismatch();
             return None;
         }
-        if looked_at.iter().any(|h| h.uses_custom_buckets() != custom) {
+        if looked_at.iter().any(|row| is_custom(*row) != custom) {
             mismatch();
             return None;
         }
-        not_counter(values.iter().any(|h| is_gauge(h)));
-        let mut sum = Sparse::<f64>::new(last);
-        let lowest = looked_at.iter().map(|h| h.schema).fold(base.schema, i32::min);
+        not_counter(values.iter().any(|row| is_gauge(*row)));
+        let mut sum = Sparse::<f64>::new(last.view());
+        let lowest = looked_at.iter().map(|row| row.layout.schema).fold(base.schema, i32::min);
         sum.reduce_to(lowest);
-        let Ok(combined) = sum.subtract(&base) else {
+        let Ok(combined) = sum.subtract(base) else {
             mismatch();
             return None;
         };
@@ -296,22 +308,23 @@ impl Evaluator<'_> {
             self.note(|notes| notes.bounds_reconciled(Operation::Subtraction, call.at));
         }
         if kind.is_counter() {
-            let mut before = &base;
-            let mut overlap = false;
-            for (i, value) in values.iter().enumerate().skip(1) {
-                overlap |= overlaps(points.start(i - 1), points.times[i - 1], points.start(i));
-                if restarted(i) || detect_reset(value, before) {
-                    let Ok(combined) = sum.add(before) else {
-                        mismatch();
-                        return None;
-                    };
-                    if combined.bounds_reconciled {
-                        self.note(|notes| notes.bounds_reconciled(Operation::Addition, call.at));
-                    }
+            for at in resets {
+                let before = match *at as usize {
+                    // There was nothing before, but Prometheus adds nothing as if it were something.
+                    1 if restarted(points, 1) || detect_reset(values[1].view(), base) => base,
+                    1 => continue,
+                    at => values[at - 1].view(),
+                };
+                let Ok(combined) = sum.add(before) else {
+                    mismatch();
+                    return None;
+                };
+                if combined.bounds_reconciled {
+                    self.note(|notes| notes.bounds_reconciled(Operation::Addition, call.at));
                 }
-                before = value;
             }
-            if overlap {
+            let overlap = |i: usize| overlaps(points.start(i - 1), points.times[i - 1], points.start(i));
+            if !points.starts.is_empty() && (1..values.len()).any(overlap) {
                 self.note(|notes| notes.start_time_overlap(call.name(), call.at));
             }
         }
@@ -363,8 +376,8 @@ impl Evaluator<'_> {
         if interval == 0 {
             return Out::Absent;
         }
-        let (old, new) = (&histograms.values[a], &histograms.values[b]);
-        let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+        let (old, new) = (histograms.values[a], histograms.values[b]);
+        let is_gauge = |row: HistogramRow<'_>| row.hint == CounterResetHint::Gauge;
         if per_second && (is_gauge(old) || is_gauge(new)) {
             self.note(|notes| notes.not_counter(call.name(), call.at));
         }
@@ -373,9 +386,9 @@ impl Evaluator<'_> {
         }
         let restarted =
             is_restart(histograms.start(a), histograms.times[a], histograms.start(b), histograms.times[b]);
-        let mut difference = Sparse::<f64>::new(new);
-        if !per_second || !(restarted || detect_reset(new, old)) {
-            match difference.subtract(old) {
+        let mut difference = Sparse::<f64>::new(new.view());
+        if !per_second || !(restarted || is_reset(new, old)) {
+            match difference.subtract(old.view()) {
                 Err(Mismatch) => {
                     self.note(|notes| notes.mixed_exponential_custom(call.name(), call.at));
                     return Out::Absent;
@@ -389,7 +402,7 @@ impl Evaluator<'_> {
         difference.hint = CounterResetHint::Gauge;
         let difference = difference.finish();
         Out::Histogram(Arc::new(if per_second {
-            histogram::divided(&difference, interval as f64 / 1000.0)
+            histogram::divided(difference.view(), interval as f64 / 1000.0)
         } else {
             difference
         }))

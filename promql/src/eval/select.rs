@@ -4,13 +4,15 @@ use super::{
     Evaluator, Grid, Sink,
     frames::advance,
     plan::{Node, Selector},
-    series::reduce_to_stats,
-    track::Track,
+    series::{is_stale, reduce_to_stats},
+    track::{HISTOGRAM, Histograms, Track},
 };
 use crate::ast::RangeMode;
 use crate::engine::EvalError;
-use crate::histogram::sample_size;
-use model::{Samples, SelectRequest, Series, SeriesSet, TimestampMs, is_stale_nan};
+use crate::histogram::layout_size;
+use model::{
+    HistogramColumn, HistogramRow, Samples, SelectRequest, Series, SeriesSet, TimestampMs, is_stale_nan,
+};
 
 /// Walks through a series as the steps look at it. References may not go back.
 pub(crate) struct Cursor<'s> {
@@ -19,13 +21,12 @@ pub(crate) struct Cursor<'s> {
     next: usize,
     /// By how much the last step moved.
     stride: usize,
-    next_histogram: usize,
     lookback: i64,
 }
 
 impl<'s> Cursor<'s> {
     pub(crate) fn new(samples: &'s Samples, lookback: i64) -> Cursor<'s> {
-        Cursor { samples, next: 0, stride: 0, next_histogram: 0, lookback }
+        Cursor { samples, next: 0, stride: 0, lookback }
     }
 
     /// The position of the newest sample at or before `reference`, unless it is too old or a stale marker.
@@ -45,12 +46,9 @@ impl<'s> Cursor<'s> {
     }
 
     /// The histogram at a position, if it is one.
-    pub(crate) fn histogram(&mut self, position: usize) -> Option<&'s std::sync::Arc<model::FloatHistogram>> {
+    pub(crate) fn histogram(&self, position: usize) -> Option<HistogramRow<'s>> {
         let histograms = &self.samples.histograms;
-        while histograms.get(self.next_histogram).is_some_and(|(at, _)| (*at as usize) < position) {
-            self.next_histogram += 1;
-        }
-        histograms.get(self.next_histogram).filter(|(at, _)| *at as usize == position).map(|(_, h)| h)
+        histograms.find(position as u32).map(|index| histograms.row(index))
     }
 }
 
@@ -95,7 +93,7 @@ impl Evaluator<'_> {
                 continue;
             }
             if selector.stats_only && !series.samples.histograms.is_empty() {
-                reduce_to_stats(&mut series.samples);
+                series.samples.histograms = reduce_to_stats(&series.samples.histograms);
             }
             each(series)?; // its samples are taken from the budget until the next series is asked for
         }
@@ -126,6 +124,7 @@ impl Evaluator<'_> {
                 }
                 evaluator.meter.count_present(&track.floats, count);
             } else {
+                let mut column = HistogramColumn::default();
                 for step in 0..grid.steps {
                     let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
                     match cursor.histogram(position) {
@@ -134,13 +133,17 @@ impl Evaluator<'_> {
                             count += 1;
                             evaluator.meter.count_read(step, 1);
                         }
-                        Some(histogram) if is_stale_nan(histogram.sum) => {}
+                        Some(histogram) if is_stale(histogram) => {}
                         Some(histogram) => {
                             count += 1;
-                            evaluator.meter.count_read(step, sample_size(histogram));
-                            track.set_histogram(step, std::sync::Arc::clone(histogram));
+                            evaluator.meter.count_read(step, layout_size(histogram.layout));
+                            track.floats[step] = HISTOGRAM;
+                            column.push_row(step as u32, histogram);
                         }
                     }
+                }
+                if !column.is_empty() {
+                    track.histograms = Histograms::Column(column);
                 }
             }
             Ok((count > 0).then_some(track))
@@ -168,7 +171,7 @@ impl Evaluator<'_> {
             let mut count = 0_u64;
             for step in 0..grid.steps {
                 let Some(position) = cursor.seek(selector.reference(grid.time(step))) else { continue };
-                if cursor.histogram(position).is_some_and(|histogram| is_stale_nan(histogram.sum)) {
+                if cursor.histogram(position).is_some_and(is_stale) {
                     continue;
                 }
                 let time = if starts {

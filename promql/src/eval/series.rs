@@ -1,8 +1,8 @@
 //! Samples of one series as a window function sees them: floats and histograms in columns of their own, without
 //! stale markers.
 
-use crate::histogram::detect_reset;
-use model::{CounterResetHint, FloatHistogram, Samples, is_stale_nan};
+use crate::histogram::is_reset;
+use model::{CounterResetHint, HistogramColumn, HistogramLayout, HistogramRow, Samples, is_stale_nan};
 use std::sync::Arc;
 
 /// Samples of one kind.
@@ -65,28 +65,30 @@ impl<T> Points<T> {
     }
 }
 
-/// The samples of a series.
+/// The samples of a series. The histograms lie elsewhere: these are their rows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Columns {
+pub(crate) struct Columns<'c> {
     pub(crate) floats: Points<f64>,
-    pub(crate) histograms: Points<Arc<FloatHistogram>>,
+    pub(crate) histograms: Points<HistogramRow<'c>>,
 }
 
-impl Columns {
+impl<'c> Columns<'c> {
     /// Takes the samples apart. Start times are kept if `with_starts`.
-    pub(crate) fn new(samples: Samples, with_starts: bool) -> Columns {
-        let Samples { timestamps, floats, histograms, start_timestamps } = samples;
+    pub(crate) fn new(samples: Samples, histograms: &'c HistogramColumn, with_starts: bool) -> Columns<'c> {
+        let Samples { timestamps, floats, histograms: _, start_timestamps } = samples;
         let starts = if with_starts { start_timestamps } else { Vec::new() };
         if histograms.is_empty() && !has_stale(&floats) {
             let floats = Points { times: timestamps, values: floats, starts };
             return Columns { floats, histograms: Points::default() };
         }
         let mut columns = Columns::default();
-        let mut next = histograms.into_iter().peekable();
+        columns.histograms.times.reserve(histograms.len());
+        columns.histograms.values.reserve(histograms.len());
+        let mut next = histograms.rows().peekable();
         for (index, (time, value)) in timestamps.iter().zip(&floats).enumerate() {
             let start = starts.get(index).copied();
             if let Some((_, histogram)) = next.next_if(|(position, _)| *position as usize == index) {
-                if !is_stale_nan(histogram.sum) {
+                if !is_stale(histogram) {
                     columns.histograms.times.push(*time);
                     columns.histograms.values.push(histogram);
                     columns.histograms.starts.extend(start);
@@ -101,6 +103,11 @@ impl Columns {
     }
 }
 
+/// Whether a histogram is a stale marker.
+pub(crate) fn is_stale(histogram: HistogramRow<'_>) -> bool {
+    is_stale_nan(histogram.amounts[HistogramLayout::SUM])
+}
+
 /// Whether there is a stale marker. Looks at chunks without a branch for each sample.
 fn has_stale(floats: &[f64]) -> bool {
     floats.chunks(256).any(|chunk| chunk.iter().fold(false, |any, value| any | is_stale_nan(*value)))
@@ -108,27 +115,26 @@ fn has_stale(floats: &[f64]) -> bool {
 
 /// Leaves of each histogram only what functions of count and sum need. Counter resets are detected before the
 /// buckets go, and told by the hint.
-pub(crate) fn reduce_to_stats(samples: &mut Samples) {
-    let mut before: Option<Arc<FloatHistogram>> = None;
-    let mut last_position = None;
-    for (position, slot) in &mut samples.histograms {
-        let histogram = Arc::clone(slot);
-        let follows = last_position.is_some_and(|last: u32| last + 1 == *position);
-        let hint = match (histogram.counter_reset_hint, before.as_ref().filter(|_| follows)) {
-            (CounterResetHint::Unknown, Some(before)) if detect_reset(&histogram, before) => {
+pub(crate) fn reduce_to_stats(histograms: &HistogramColumn) -> HistogramColumn {
+    let mut stats = HistogramColumn::default();
+    let mut before: Option<(u32, HistogramRow<'_>)> = None;
+    let mut layout = Arc::new(HistogramLayout::default());
+    for (position, row) in histograms.rows() {
+        let follows = before.filter(|(last, _)| last + 1 == position);
+        let hint = match (row.hint, follows) {
+            (CounterResetHint::Unknown, Some((_, before))) if is_reset(row, before) => {
                 CounterResetHint::Reset
             }
             (CounterResetHint::Unknown, Some(_)) => CounterResetHint::NotReset,
             (hint, _) => hint,
         };
-        *slot = Arc::new(FloatHistogram {
-            counter_reset_hint: hint,
-            schema: histogram.schema,
-            count: histogram.count,
-            sum: histogram.sum,
-            ..FloatHistogram::default()
-        });
-        last_position = Some(*position);
-        before = Some(histogram);
+        if layout.schema != row.layout.schema {
+            layout = Arc::new(HistogramLayout { schema: row.layout.schema, ..HistogramLayout::default() });
+        }
+        let amounts = stats.grow(&layout, [(position, hint)]);
+        amounts[HistogramLayout::COUNT] = row.amounts[HistogramLayout::COUNT];
+        amounts[HistogramLayout::SUM] = row.amounts[HistogramLayout::SUM];
+        before = Some((position, row));
     }
+    stats
 }

@@ -26,19 +26,19 @@ pub(crate) fn positions(values: &[f64], differs: impl Fn(f64, f64) -> bool) -> V
 }
 
 /// Of ascending positions, those that lie in a window behind its first sample.
-struct Inside<'p> {
+pub(super) struct Inside<'p> {
     positions: &'p [u32],
     first: usize,
     next: usize,
 }
 
 impl<'p> Inside<'p> {
-    fn new(positions: &'p [u32]) -> Inside<'p> {
+    pub(super) fn new(positions: &'p [u32]) -> Inside<'p> {
         Inside { positions, first: 0, next: 0 }
     }
 
     #[inline]
-    fn at(&mut self, span: Span) -> &'p [u32] {
+    pub(super) fn at(&mut self, span: Span) -> &'p [u32] {
         let positions = self.positions;
         while self.next < positions.len() && positions[self.next] < span.next {
             self.next += 1;

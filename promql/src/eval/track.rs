@@ -2,8 +2,8 @@
 
 use super::meter::{Held, Meter};
 use crate::engine::EvalError;
-use crate::histogram::sample_size;
-use model::{FloatHistogram, Labels, STALE_NAN_BITS};
+use crate::histogram::{layout_size, sample_size};
+use model::{FloatHistogram, HistogramColumn, HistogramRow, HistogramView, Labels, STALE_NAN_BITS};
 use std::sync::Arc;
 
 /// Marks a step without a value. Stale markers are never values, so their bits are free to mean this.
@@ -29,7 +29,98 @@ pub(crate) fn is_present(value: f64) -> bool {
 pub(crate) enum Cell<'t> {
     Absent,
     Float(f64),
-    Histogram(&'t Arc<FloatHistogram>),
+    Histogram(HistogramCell<'t>),
+}
+
+/// A histogram of a track.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HistogramCell<'t> {
+    Shared(&'t Arc<FloatHistogram>),
+    Row(HistogramRow<'t>),
+}
+
+impl<'t> HistogramCell<'t> {
+    #[inline]
+    pub(crate) fn view(self) -> HistogramView<'t> {
+        match self {
+            HistogramCell::Shared(histogram) => histogram.view(),
+            HistogramCell::Row(row) => row.view(),
+        }
+    }
+
+    /// A histogram to keep.
+    pub(crate) fn to_shared(self) -> Arc<FloatHistogram> {
+        match self {
+            HistogramCell::Shared(histogram) => Arc::clone(histogram),
+            HistogramCell::Row(row) => Arc::new(row.view().to_float()),
+        }
+    }
+}
+
+/// The histograms of a track.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Histograms {
+    #[default]
+    None,
+    /// One for each step that has one; as long as the track.
+    Each(Vec<Option<Arc<FloatHistogram>>>),
+    /// By step, as selectors and rates give them.
+    Column(HistogramColumn),
+}
+
+impl Histograms {
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Histograms::None)
+    }
+
+    /// What stands at a step.
+    #[inline]
+    pub(crate) fn get(&self, step: usize) -> Option<HistogramCell<'_>> {
+        match self {
+            Histograms::None => None,
+            Histograms::Each(all) => all.get(step)?.as_ref().map(HistogramCell::Shared),
+            Histograms::Column(column) => {
+                column.find(step as u32).map(|index| HistogramCell::Row(column.row(index)))
+            }
+        }
+    }
+
+    /// Whether there is any.
+    pub(crate) fn has_any(&self) -> bool {
+        match self {
+            Histograms::None => false,
+            Histograms::Each(all) => all.iter().any(Option::is_some),
+            Histograms::Column(column) => !column.is_empty(),
+        }
+    }
+
+    /// Their sizes together, see [`sample_size`].
+    fn sizes(&self) -> u64 {
+        match self {
+            Histograms::None => 0,
+            Histograms::Each(all) => all.iter().flatten().map(|h| sample_size(h.view())).sum(),
+            Histograms::Column(column) => {
+                column.runs().map(|(run, layout)| run.len() as u64 * layout_size(layout)).sum()
+            }
+        }
+    }
+
+    /// One by one, for so many steps.
+    fn each(&mut self, steps: usize) -> &mut Vec<Option<Arc<FloatHistogram>>> {
+        if !matches!(self, Histograms::Each(_)) {
+            let mut each = vec![None; steps];
+            if let Histograms::Column(column) = &*self {
+                for (step, histogram) in column.iter() {
+                    each[step as usize] = Some(Arc::new(histogram.to_float()));
+                }
+            }
+            *self = Histograms::Each(each);
+        }
+        match self {
+            Histograms::Each(each) => each,
+            Histograms::None | Histograms::Column(_) => unreachable!("it was made so"),
+        }
+    }
 }
 
 /// What an operation yields for one step.
@@ -45,7 +136,7 @@ impl From<Cell<'_>> for Out {
         match cell {
             Cell::Absent => Out::Absent,
             Cell::Float(value) => Out::Float(value),
-            Cell::Histogram(histogram) => Out::Histogram(Arc::clone(histogram)),
+            Cell::Histogram(histogram) => Out::Histogram(histogram.to_shared()),
         }
     }
 }
@@ -58,19 +149,19 @@ pub(crate) struct Track {
     pub(crate) drop_name: bool,
     /// A float, [`ABSENT`] or [`HISTOGRAM`] for each step.
     pub(crate) floats: Vec<f64>,
-    /// Empty if there is no histogram, else as long as `floats`.
-    pub(crate) histograms: Vec<Option<Arc<FloatHistogram>>>,
+    /// Only those that `floats` marks count.
+    pub(crate) histograms: Histograms,
 }
 
 impl Track {
     /// A series without values.
     pub(crate) fn empty(labels: Labels, steps: usize) -> Track {
-        Track { labels, drop_name: false, floats: vec![ABSENT; steps], histograms: Vec::new() }
+        Track { labels, drop_name: false, floats: vec![ABSENT; steps], histograms: Histograms::None }
     }
 
     /// A series of floats.
     pub(crate) fn of_floats(labels: Labels, floats: Vec<f64>) -> Track {
-        Track { labels, drop_name: false, floats, histograms: Vec::new() }
+        Track { labels, drop_name: false, floats, histograms: Histograms::None }
     }
 
     #[inline]
@@ -79,10 +170,10 @@ impl Track {
         if is_float(value) {
             return Cell::Float(value);
         }
-        match self.histograms.get(step) {
-            Some(Some(histogram)) if is_present(value) => Cell::Histogram(histogram),
-            _ => Cell::Absent,
+        if !is_present(value) {
+            return Cell::Absent;
         }
+        self.histograms.get(step).map_or(Cell::Absent, Cell::Histogram)
     }
 
     pub(crate) fn set(&mut self, step: usize, out: Out) {
@@ -94,11 +185,8 @@ impl Track {
     }
 
     pub(crate) fn set_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
-        if self.histograms.is_empty() {
-            self.histograms.resize(self.floats.len(), None);
-        }
+        self.histograms.each(self.floats.len())[step] = Some(histogram);
         self.floats[step] = HISTOGRAM;
-        self.histograms[step] = Some(histogram);
     }
 
     /// Whether some step has a value.
@@ -109,14 +197,17 @@ impl Track {
     /// Points as the limit of samples counts them: a histogram weighs its size.
     pub(crate) fn points(&self) -> u64 {
         let floats = self.floats.iter().filter(|value| is_float(**value)).count() as u64;
-        let histograms: u64 = self.histograms.iter().flatten().map(|h| sample_size(h)).sum();
-        floats + histograms
+        floats + self.histograms.sizes()
     }
 
     /// Bytes that it takes in memory, as the budget counts them.
     pub(crate) fn bytes(&self) -> u64 {
-        let histograms: u64 = self.histograms.iter().flatten().map(|h| sample_size(h) * 16).sum();
-        (self.floats.len() * 8 + self.histograms.len() * 8) as u64 + histograms + 128
+        let histograms = match &self.histograms {
+            Histograms::None => 0,
+            Histograms::Each(each) => each.len() as u64 * 8 + self.histograms.sizes() * 16,
+            Histograms::Column(column) => column.bytes(),
+        };
+        self.floats.len() as u64 * 8 + histograms + 128
     }
 
     /// Changes every float.
@@ -128,10 +219,13 @@ impl Track {
     }
 
     /// Changes every histogram; those that become `None` go.
-    pub(crate) fn map_histograms(&mut self, change: impl Fn(&FloatHistogram) -> Option<FloatHistogram>) {
-        for (step, slot) in self.histograms.iter_mut().enumerate() {
+    pub(crate) fn map_histograms(&mut self, change: impl Fn(HistogramView<'_>) -> Option<FloatHistogram>) {
+        if self.histograms.is_empty() {
+            return;
+        }
+        for (step, slot) in self.histograms.each(self.floats.len()).iter_mut().enumerate() {
             if let Some(histogram) = slot {
-                match change(histogram) {
+                match change(histogram.view()) {
                     Some(new) => *histogram = Arc::new(new),
                     None => {
                         *slot = None;
@@ -147,7 +241,7 @@ impl Track {
     /// Removes histograms.
     pub(crate) fn keep_floats(&mut self) {
         if !self.histograms.is_empty() {
-            self.histograms = Vec::new();
+            self.histograms = Histograms::None;
             self.floats.iter_mut().filter(|value| !is_float(**value)).for_each(|value| *value = ABSENT);
         }
     }
@@ -156,8 +250,8 @@ impl Track {
     pub(crate) fn spread(&mut self, steps: usize) {
         let value = self.floats.first().copied().unwrap_or(ABSENT);
         self.floats = vec![value; steps];
-        if let Some(histogram) = self.histograms.first().cloned() {
-            self.histograms = vec![histogram; steps];
+        if let Some(histogram) = self.histograms.get(0).map(HistogramCell::to_shared) {
+            self.histograms = Histograms::Each(vec![Some(histogram); steps]);
         }
     }
 

@@ -13,23 +13,23 @@ use super::{
     scalar::Column,
     series::{Columns, Slice},
     sliding,
-    track::{ABSENT, Matrix, Out, Track, is_float, is_present},
+    track::{ABSENT, Cell, Matrix, Out, Track, is_float, is_present},
     window_func::WindowFunc,
 };
 use crate::annotations::{Operation, Position};
 use crate::ast::RangeMode;
 use crate::engine::EvalError;
-use crate::histogram::{self, Mismatch, Sparse, detect_reset, sample_size};
+use crate::histogram::{self, Mismatch, Sparse, is_reset, layout_size};
 use crate::kahan::{Kahan, Mean};
 use crate::number;
-use model::{CounterResetHint, FloatHistogram, Labels, Series};
+use model::{CounterResetHint, FloatHistogram, HistogramColumn, HistogramRow, HistogramView, Labels, Series};
 use std::sync::Arc;
 
 /// A window at one step.
 #[derive(Clone, Copy)]
 pub(crate) struct Window<'s> {
     pub(crate) floats: Slice<'s, f64>,
-    pub(crate) histograms: Slice<'s, Arc<FloatHistogram>>,
+    pub(crate) histograms: Slice<'s, HistogramRow<'s>>,
     /// Its samples are later than this. `anchored` and `smoothed` windows hold samples beyond their ends too.
     pub(crate) start: i64,
     /// Its samples are not later than this.
@@ -143,10 +143,11 @@ impl Evaluator<'_> {
         let reference = |step: usize| range.selector.reference(grid.time(step));
         let reach = (range.length.saturating_add(before), after);
         self.each_series(&range.selector, grid, reach, sink, &|evaluator, frames, series| {
-            let Series { labels, samples } = series;
-            let columns = Columns::new(samples, with_starts);
-            if columns.histograms.values.is_empty() && frame.mode == RangeMode::Plain {
-                evaluator.over_floats(frame, labels, false, &columns, grid, frames, reference)
+            let Series { labels, mut samples } = series;
+            let histograms = std::mem::take(&mut samples.histograms);
+            let columns = Columns::new(samples, &histograms, with_starts);
+            if frame.mode == RangeMode::Plain {
+                evaluator.over_plain(frame, labels, false, &columns, grid, frames, reference)
             } else {
                 evaluator.over_series(frame, labels, false, &columns, grid, (before, after), reference)
             }
@@ -188,13 +189,10 @@ impl Evaluator<'_> {
         let mut frames = FrameCache::default();
         for track in matrix.tracks {
             self.check()?;
-            let columns = track_columns(&track, &inner);
+            let histograms = track_histograms(&track, &inner);
+            let columns = track_columns(&track, &histograms, &inner);
             let (labels, dropped) = (track.labels, track.drop_name);
-            let done = if columns.histograms.values.is_empty() {
-                self.over_floats(frame, labels, dropped, &columns, grid, &mut frames, reference)?
-            } else {
-                self.over_series(frame, labels, dropped, &columns, grid, (0, 0), reference)?
-            };
+            let done = self.over_plain(frame, labels, dropped, &columns, grid, &mut frames, reference)?;
             if let Some(track) = done {
                 sink(track)?;
             }
@@ -214,6 +212,42 @@ impl Evaluator<'_> {
         Ok(())
     }
 
+    /// One series in plain windows; `None` if no step has a value.
+    #[expect(clippy::too_many_arguments, reason = "two callers, which differ in exactly these")]
+    fn over_plain(
+        &self,
+        frame: &Frame,
+        labels: Labels,
+        dropped: bool,
+        columns: &Columns<'_>,
+        grid: &Grid,
+        frames: &mut FrameCache,
+        reference: impl Fn(usize) -> i64,
+    ) -> Result<Option<Track>, EvalError> {
+        let (floats, histograms) = (columns.floats.all(), columns.histograms.all());
+        if histograms.is_empty() {
+            return self.over_floats(frame, labels, dropped, columns, grid, frames, reference);
+        }
+        let WindowFunc::Rate(kind) = frame.func else {
+            return self.over_series(frame, labels, dropped, columns, grid, (0, 0), reference);
+        };
+        if !floats.is_empty() || !histograms.starts.is_empty() {
+            return self.over_series(frame, labels, dropped, columns, grid, (0, 0), reference);
+        }
+        let layout = Layout { length: frame.length, rate: Some(kind) };
+        let frames = frames.get(histograms.times, layout, grid.steps, &reference);
+        let call = WindowCall {
+            func: frame.func,
+            mode: frame.mode,
+            at: frame.at,
+            first_at: frame.first_at,
+            metric: &labels,
+            params: [f64::NAN; 2],
+        };
+        let track = self.histogram_rates(kind, &call, &histograms, frames, (labels.clone(), grid))?;
+        Ok(self.windowed(frame, track, dropped))
+    }
+
     /// One series of floats in plain windows; `None` if no step has a value.
     #[expect(clippy::too_many_arguments, reason = "two callers, which differ in exactly these")]
     fn over_floats(
@@ -221,7 +255,7 @@ impl Evaluator<'_> {
         frame: &Frame,
         labels: Labels,
         dropped: bool,
-        columns: &Columns,
+        columns: &Columns<'_>,
         grid: &Grid,
         frames: &mut FrameCache,
         reference: impl Fn(usize) -> i64,
@@ -351,7 +385,7 @@ impl Evaluator<'_> {
         frame: &Frame,
         labels: Labels,
         dropped: bool,
-        columns: &Columns,
+        columns: &Columns<'_>,
         grid: &Grid,
         (before, after): (i64, i64),
         reference: impl Fn(usize) -> i64,
@@ -370,6 +404,7 @@ impl Evaluator<'_> {
         };
         let mut widest = 0;
         let mut unchecked = 0;
+        let sizes = running_sizes(histograms.values);
         for step in 0..grid.steps {
             let end = reference(step);
             let start = end.saturating_sub(frame.length);
@@ -384,8 +419,8 @@ impl Evaluator<'_> {
             if ends.is_empty() && histogram_ends.is_empty() {
                 continue;
             }
-            let in_window = ends.len() as u64
-                + histograms.values[histogram_ends.range()].iter().map(|h| sample_size(h)).sum::<u64>();
+            let histogram_range = histogram_ends.range();
+            let in_window = ends.len() as u64 + sizes[histogram_range.end] - sizes[histogram_range.start];
             widest = widest.max(in_window);
             self.meter.count_read(step, in_window);
             self.check_now_and_then(&mut unchecked, in_window)?;
@@ -394,7 +429,7 @@ impl Evaluator<'_> {
             }
             let window = Window {
                 floats: floats.part(ends.range()),
-                histograms: histograms.part(histogram_ends.range()),
+                histograms: histograms.part(histogram_range),
                 start,
                 end,
                 time: grid.time(step),
@@ -424,6 +459,7 @@ impl Evaluator<'_> {
     fn over_window(&self, call: &WindowCall<'_>, window: &Window<'_>) -> Result<Out, EvalError> {
         let (floats, histograms) = (&window.floats, &window.histograms);
         let seconds = |ms: i64| ms as f64 / 1000.0;
+        let histogram = |row: HistogramRow<'_>| Out::Histogram(Arc::new(row.view().to_float()));
         Ok(match call.func {
             WindowFunc::Rate(kind) if call.mode == RangeMode::Plain => self.rate(kind, call, window),
             WindowFunc::Rate(kind) => self.extended_rate(kind, call, window),
@@ -433,14 +469,14 @@ impl Evaluator<'_> {
             WindowFunc::Absent | WindowFunc::Present => Out::Float(1.0),
             WindowFunc::Count => Out::Float((floats.len() + histograms.len()) as f64),
             WindowFunc::First => match (floats.times.first(), histograms.times.first()) {
-                (Some(f), Some(h)) if h <= f => Out::Histogram(Arc::clone(&histograms.values[0])),
+                (Some(f), Some(h)) if h <= f => histogram(histograms.values[0]),
                 (Some(_), _) => Out::Float(floats.values[0]),
-                (None, Some(_)) => Out::Histogram(Arc::clone(&histograms.values[0])),
+                (None, Some(_)) => histogram(histograms.values[0]),
                 (None, None) => Out::Absent,
             },
             WindowFunc::Last => match (floats.times.last(), histograms.times.last()) {
                 (Some(f), h) if h.is_none_or(|h| h < f) => Out::Float(floats.values[floats.len() - 1]),
-                (_, Some(_)) => Out::Histogram(Arc::clone(&histograms.values[histograms.len() - 1])),
+                (_, Some(_)) => histogram(histograms.values[histograms.len() - 1]),
                 _ => Out::Absent,
             },
             WindowFunc::TimeOfFirst => {
@@ -502,18 +538,18 @@ impl Evaluator<'_> {
     fn combine_histograms_of_window(
         &self,
         call: &WindowCall<'_>,
-        histograms: &[Arc<FloatHistogram>],
+        histograms: &[HistogramRow<'_>],
         averages: bool,
     ) -> Result<FloatHistogram, Mismatch> {
-        let has = |hint: CounterResetHint| histograms.iter().any(|h| h.counter_reset_hint == hint);
-        let mut sum = Sparse::<Kahan>::new(&histograms[0]);
+        let has = |hint: CounterResetHint| histograms.iter().any(|h| h.hint == hint);
+        let mut sum = Sparse::<Kahan>::new(histograms[0].view());
         let mut mean = None;
         let mut reconciled = false;
         for (index, histogram) in histograms.iter().enumerate().skip(1) {
             reconciled |= if averages {
-                super::aggregate::average_in(&mut sum, &mut mean, histogram, (index + 1) as f64)?
+                super::aggregate::average_in(&mut sum, &mut mean, histogram.view(), (index + 1) as f64)?
             } else {
-                sum.add(histogram)?.bounds_reconciled
+                sum.add(histogram.view())?.bounds_reconciled
             };
         }
         if has(CounterResetHint::Reset) && has(CounterResetHint::NotReset) {
@@ -585,11 +621,7 @@ impl Evaluator<'_> {
                 (floats.times[f - 1], floats.start(f - 1), Value::Float(floats.values[f - 1]))
             } else {
                 h += 1;
-                (
-                    histograms.times[h - 1],
-                    histograms.start(h - 1),
-                    Value::Histogram(&histograms.values[h - 1]),
-                )
+                (histograms.times[h - 1], histograms.start(h - 1), Value::Histogram(histograms.values[h - 1]))
             };
             if let Some((time, start, value)) = &before {
                 let restarted = || super::rate::is_restart(*start, *time, now.1, now.0);
@@ -598,8 +630,10 @@ impl Evaluator<'_> {
                         a != b && !(a.is_nan() && b.is_nan())
                     }
                     (Value::Float(a), Value::Float(b), _) => b < a || restarted(),
-                    (Value::Histogram(a), Value::Histogram(b), WindowFunc::Changes) => !histogram::same(b, a),
-                    (Value::Histogram(a), Value::Histogram(b), _) => restarted() || detect_reset(b, a),
+                    (Value::Histogram(a), Value::Histogram(b), WindowFunc::Changes) => {
+                        !histogram::same(b.view(), a.view())
+                    }
+                    (Value::Histogram(a), Value::Histogram(b), _) => restarted() || is_reset(*b, *a),
                     _ => true,
                 };
                 count += u64::from(counts);
@@ -610,9 +644,19 @@ impl Evaluator<'_> {
     }
 }
 
+/// What so many of the first histograms count together, see [`histogram::sample_size`].
+pub(crate) fn running_sizes(histograms: &[HistogramRow<'_>]) -> Vec<u64> {
+    let mut sum = 0;
+    let sums = histograms.iter().map(|row| {
+        sum += layout_size(row.layout);
+        sum
+    });
+    std::iter::once(0).chain(sums).collect()
+}
+
 enum Value<'s> {
     Float(f64),
-    Histogram(&'s FloatHistogram),
+    Histogram(HistogramRow<'s>),
 }
 
 /// The first float and histogram that count. In an anchored window, that is the newest sample at or before its
@@ -635,31 +679,36 @@ fn first_samples(call: &WindowCall<'_>, window: &Window<'_>) -> Option<(usize, u
     })
 }
 
-/// A track as samples again. What is known of counter resets does not hold for them.
-pub(crate) fn track_columns(track: &Track, grid: &Grid) -> Columns {
-    let mut columns = Columns::default();
+/// The histograms of a track as samples again. What is known of counter resets does not hold for them.
+pub(crate) fn track_histograms(track: &Track, grid: &Grid) -> HistogramColumn {
+    let mut column = HistogramColumn::default();
+    if track.histograms.is_empty() {
+        return column;
+    }
     for step in 0..grid.steps {
-        match track.get(step) {
-            super::track::Cell::Absent => {}
-            super::track::Cell::Float(value) => {
-                columns.floats.times.push(grid.time(step));
-                columns.floats.values.push(value);
-            }
-            super::track::Cell::Histogram(histogram) => {
-                let known = matches!(
-                    histogram.counter_reset_hint,
-                    CounterResetHint::Reset | CounterResetHint::NotReset
-                );
-                let histogram = if known {
-                    let counter_reset_hint = CounterResetHint::Unknown;
-                    Arc::new(FloatHistogram { counter_reset_hint, ..FloatHistogram::clone(histogram) })
-                } else {
-                    Arc::clone(histogram)
-                };
-                columns.histograms.times.push(grid.time(step));
-                columns.histograms.values.push(histogram);
-            }
+        let Cell::Histogram(histogram) = track.get(step) else { continue };
+        let view = histogram.view();
+        let counter_reset_hint = match view.counter_reset_hint {
+            CounterResetHint::Reset | CounterResetHint::NotReset => CounterResetHint::Unknown,
+            hint => hint,
+        };
+        column.push(step as u32, HistogramView { counter_reset_hint, ..view });
+    }
+    column
+}
+
+/// A track as samples again, with [`track_histograms`].
+pub(crate) fn track_columns<'c>(track: &Track, histograms: &'c HistogramColumn, grid: &Grid) -> Columns<'c> {
+    let mut columns = Columns::default();
+    for (step, value) in track.floats.iter().enumerate().take(grid.steps) {
+        if is_float(*value) {
+            columns.floats.times.push(grid.time(step));
+            columns.floats.values.push(*value);
         }
+    }
+    for (step, row) in histograms.rows() {
+        columns.histograms.times.push(grid.time(step as usize));
+        columns.histograms.values.push(row);
     }
     columns
 }

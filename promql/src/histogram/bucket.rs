@@ -2,7 +2,7 @@
 
 use super::{exponential_bound, sparse::indexed, sparse::same_bounds};
 use crate::{kahan::Kahan, number::format_float_g};
-use model::{FloatHistogram, Span};
+use model::{HistogramView, Span};
 
 /// One bucket of a native histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,11 +40,11 @@ fn custom_bound(index: i32, bounds: &[f64]) -> f64 {
 }
 
 /// The buckets of the positive side, ascending, empty ones included.
-pub(crate) fn positive(histogram: &FloatHistogram) -> impl Iterator<Item = Bucket> + '_ {
+pub(crate) fn positive(histogram: HistogramView<'_>) -> impl Iterator<Item = Bucket> + '_ {
     let custom = histogram.uses_custom_buckets();
-    indexed(&histogram.positive_spans, &histogram.positive_buckets).map(move |(index, count)| {
+    indexed(histogram.positive_spans, histogram.positive_buckets).map(move |(index, count)| {
         if custom {
-            let bounds = &histogram.custom_values;
+            let bounds = histogram.custom_values;
             Bucket {
                 lower: custom_bound(index.wrapping_sub(1), bounds),
                 upper: custom_bound(index, bounds),
@@ -65,8 +65,8 @@ pub(crate) fn positive(histogram: &FloatHistogram) -> impl Iterator<Item = Bucke
 }
 
 /// The buckets of the negative side, from zero downwards, empty ones included.
-pub(crate) fn negative(histogram: &FloatHistogram) -> impl Iterator<Item = Bucket> + '_ {
-    indexed(&histogram.negative_spans, &histogram.negative_buckets).map(|(index, count)| Bucket {
+pub(crate) fn negative(histogram: HistogramView<'_>) -> impl Iterator<Item = Bucket> + '_ {
+    indexed(histogram.negative_spans, histogram.negative_buckets).map(move |(index, count)| Bucket {
         lower: -exponential_bound(index, histogram.schema),
         upper: -exponential_bound(index.wrapping_sub(1), histogram.schema),
         lower_inclusive: true,
@@ -76,7 +76,7 @@ pub(crate) fn negative(histogram: &FloatHistogram) -> impl Iterator<Item = Bucke
 }
 
 /// The zero bucket.
-pub(crate) fn zero(histogram: &FloatHistogram) -> Bucket {
+pub(crate) fn zero(histogram: HistogramView<'_>) -> Bucket {
     Bucket {
         lower: -histogram.zero_threshold,
         upper: histogram.zero_threshold,
@@ -89,7 +89,7 @@ pub(crate) fn zero(histogram: &FloatHistogram) -> Bucket {
 /// All buckets in ascending order, empty ones included except for the zero bucket. Buckets that overlap the zero
 /// bucket are cut at its bounds.
 #[must_use]
-pub fn buckets(histogram: &FloatHistogram) -> Vec<Bucket> {
+pub fn buckets(histogram: HistogramView<'_>) -> Vec<Bucket> {
     let threshold = histogram.zero_threshold;
     let mut all: Vec<Bucket> = negative(histogram)
         .map(|bucket| {
@@ -110,7 +110,7 @@ pub fn buckets(histogram: &FloatHistogram) -> Vec<Bucket> {
 
 /// A histogram as Prometheus prints it: `{count:10, sum:3, (1,2]:4, (2,4]:6}`.
 #[must_use]
-pub fn histogram_text(histogram: &FloatHistogram) -> String {
+pub fn histogram_text(histogram: HistogramView<'_>) -> String {
     let mut text =
         format!("{{count:{}, sum:{}", format_float_g(histogram.count), format_float_g(histogram.sum));
     let mut all: Vec<Bucket> = negative(histogram).collect();
@@ -133,7 +133,7 @@ pub fn histogram_text(histogram: &FloatHistogram) -> String {
 }
 
 /// The variance of what was observed, each observation taken at the middle of its bucket.
-pub(crate) fn variance(histogram: &FloatHistogram) -> f64 {
+pub(crate) fn variance(histogram: HistogramView<'_>) -> f64 {
     let mean = histogram.sum / histogram.count;
     let mut sum = Kahan::default();
     for bucket in buckets(histogram).iter().filter(|bucket| bucket.count != 0.0) {
@@ -173,22 +173,23 @@ fn same_counts(a: &[f64], b: &[f64]) -> bool {
 }
 
 /// Whether `==` holds between them: the same buckets with the same bits. The counter reset hint does not count.
-pub(crate) fn same(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+pub(crate) fn same(a: HistogramView<'_>, b: HistogramView<'_>) -> bool {
     a.schema == b.schema
         && a.count.to_bits() == b.count.to_bits()
         && a.sum.to_bits() == b.sum.to_bits()
-        && (!a.uses_custom_buckets() || same_bounds(&a.custom_values, &b.custom_values))
+        && (!a.uses_custom_buckets() || same_bounds(a.custom_values, b.custom_values))
         && a.zero_threshold == b.zero_threshold
         && a.zero_count.to_bits() == b.zero_count.to_bits()
-        && same_spans(&a.negative_spans, &b.negative_spans)
-        && same_counts(&a.negative_buckets, &b.negative_buckets)
-        && same_spans(&a.positive_spans, &b.positive_spans)
-        && same_counts(&a.positive_buckets, &b.positive_buckets)
+        && same_spans(a.negative_spans, b.negative_spans)
+        && same_counts(a.negative_buckets, b.negative_buckets)
+        && same_spans(a.positive_spans, b.positive_spans)
+        && same_counts(a.positive_buckets, b.positive_buckets)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::FloatHistogram;
 
     #[test]
     fn a_histogram_prints_as_prometheus_prints_it() {
@@ -201,6 +202,9 @@ mod tests {
             positive_buckets: vec![4.0, 6.0],
             ..FloatHistogram::default()
         };
-        assert_eq!(histogram_text(&histogram), "{count:12, sum:3.5, [-0.001,0.001]:2, (1,2]:4, (2,4]:6}");
+        assert_eq!(
+            histogram_text(histogram.view()),
+            "{count:12, sum:3.5, [-0.001,0.001]:2, (1,2]:4, (2,4]:6}"
+        );
     }
 }

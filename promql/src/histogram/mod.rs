@@ -1,8 +1,8 @@
 //! Arithmetic on native histograms.
 //!
-//! [`model::FloatHistogram`] is how they come and go. To compute, both sides become a [`Sparse`]: sorted lists of
-//! (bucket index, amount), where an amount is a plain float or a compensated sum. Results are compact: no empty
-//! bucket, no mergeable span.
+//! [`model::HistogramView`] is how they come, [`model::FloatHistogram`] how they go. To compute, one side becomes a
+//! [`Sparse`]: sorted lists of (bucket index, amount), where an amount is a plain float or a compensated sum. The other
+//! is added where it lies if its buckets are the same. Results are compact: no empty bucket, no mergeable span.
 
 mod bounds;
 mod bucket;
@@ -15,15 +15,19 @@ pub(crate) use bounds::exponential_bound;
 pub use bucket::{Bucket, buckets, histogram_text};
 pub(crate) use bucket::{same, variance};
 pub(crate) use quantile::{NanInput, fraction, quantile};
-pub(crate) use reset::detect_reset;
+pub(crate) use reset::{detect_reset, is_reset};
 pub(crate) use sparse::{Mismatch, Sparse};
 pub(crate) use trim::trim;
 
-use model::{CounterResetHint, FloatHistogram};
+use model::{CounterResetHint, FloatHistogram, HistogramLayout, HistogramView};
 
 /// A copy with every amount multiplied. A negative factor makes a gauge of it.
-pub(crate) fn scaled(histogram: &FloatHistogram, by: impl Fn(f64) -> f64, negative: bool) -> FloatHistogram {
-    let mut out = histogram.clone();
+pub(crate) fn scaled(
+    histogram: HistogramView<'_>,
+    by: impl Fn(f64) -> f64,
+    negative: bool,
+) -> FloatHistogram {
+    let mut out = histogram.to_float();
     out.zero_count = by(out.zero_count);
     out.count = by(out.count);
     out.sum = by(out.sum);
@@ -35,12 +39,12 @@ pub(crate) fn scaled(histogram: &FloatHistogram, by: impl Fn(f64) -> f64, negati
 }
 
 /// `histogram` times `factor`.
-pub(crate) fn multiplied(histogram: &FloatHistogram, factor: f64) -> FloatHistogram {
+pub(crate) fn multiplied(histogram: HistogramView<'_>, factor: f64) -> FloatHistogram {
     scaled(histogram, |amount| amount * factor, factor < 0.0)
 }
 
 /// `histogram` divided by `divisor`; by zero all buckets go.
-pub(crate) fn divided(histogram: &FloatHistogram, divisor: f64) -> FloatHistogram {
+pub(crate) fn divided(histogram: HistogramView<'_>, divisor: f64) -> FloatHistogram {
     let mut out = scaled(histogram, |amount| amount / divisor, divisor < 0.0);
     if divisor == 0.0 {
         out.positive_spans.clear();
@@ -52,16 +56,32 @@ pub(crate) fn divided(histogram: &FloatHistogram, divisor: f64) -> FloatHistogra
 }
 
 /// The same histogram without empty buckets, in the fewest spans.
-pub(crate) fn compacted(histogram: &FloatHistogram) -> FloatHistogram {
+pub(crate) fn compacted(histogram: HistogramView<'_>) -> FloatHistogram {
     Sparse::<f64>::new(histogram).finish()
 }
 
 /// What it counts against the limit of samples: its size in units of 16 bytes, as Prometheus reckons.
-pub(crate) fn sample_size(histogram: &FloatHistogram) -> u64 {
-    let words = histogram.positive_spans.len()
-        + histogram.negative_spans.len()
-        + histogram.positive_buckets.len()
-        + histogram.negative_buckets.len()
-        + histogram.custom_values.len();
+pub(crate) fn sample_size(histogram: HistogramView<'_>) -> u64 {
+    size_of_words(
+        histogram.positive_spans.len()
+            + histogram.negative_spans.len()
+            + histogram.positive_buckets.len()
+            + histogram.negative_buckets.len()
+            + histogram.custom_values.len(),
+    )
+}
+
+/// [`sample_size`] of each histogram of a layout.
+pub(crate) fn layout_size(layout: &HistogramLayout) -> u64 {
+    size_of_words(
+        layout.positive_spans.len()
+            + layout.negative_spans.len()
+            + layout.positive_buckets
+            + layout.negative_buckets
+            + layout.custom_values.len(),
+    )
+}
+
+fn size_of_words(words: usize) -> u64 {
     ((168 + words * 8 + 8) / 16) as u64
 }

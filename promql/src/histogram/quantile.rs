@@ -1,7 +1,7 @@
 //! Quantiles and fractions of native histograms, interpolated within a bucket.
 
 use super::bucket::{Bucket, buckets};
-use model::FloatHistogram;
+use model::HistogramView;
 
 /// What NaN observations did to a quantile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(crate) struct Fraction {
 }
 
 /// In the zero bucket, a side without buckets of its own has no observations.
-fn narrow_zero(bucket: &mut Bucket, histogram: &FloatHistogram) {
-    let (negative, positive) = (&histogram.negative_buckets, &histogram.positive_buckets);
+fn narrow_zero(bucket: &mut Bucket, histogram: HistogramView<'_>) {
+    let (negative, positive) = (histogram.negative_buckets, histogram.positive_buckets);
     if negative.is_empty() && !positive.is_empty() {
         bucket.lower = 0.0;
     } else if positive.is_empty() && !negative.is_empty() {
@@ -35,7 +35,7 @@ fn narrow_zero(bucket: &mut Bucket, histogram: &FloatHistogram) {
 }
 
 /// The `q`-quantile.
-pub(crate) fn quantile(q: f64, histogram: &FloatHistogram) -> Quantile {
+pub(crate) fn quantile(q: f64, histogram: HistogramView<'_>) -> Quantile {
     let plain = |value| Quantile { value, nan_input: None };
     if q < 0.0 {
         return plain(f64::NEG_INFINITY);
@@ -142,7 +142,7 @@ impl Mark {
 }
 
 /// The fraction of the observations between two values.
-pub(crate) fn fraction(lower: f64, upper: f64, histogram: &FloatHistogram) -> Fraction {
+pub(crate) fn fraction(lower: f64, upper: f64, histogram: HistogramView<'_>) -> Fraction {
     if histogram.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return Fraction { value: f64::NAN, nan_input: false };
     }

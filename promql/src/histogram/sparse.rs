@@ -1,6 +1,6 @@
 //! A histogram in the form to compute with.
 
-use super::{CounterResetHint, FloatHistogram, exponential_bound};
+use super::{CounterResetHint, FloatHistogram, HistogramView, exponential_bound};
 use crate::kahan::Kahan;
 use model::{CustomBounds, Histogram, Span};
 use std::sync::Arc;
@@ -173,6 +173,32 @@ fn merge<N: Amount>(into: &mut Vec<(i32, N)>, from: &[(i32, N)]) {
     }
 }
 
+/// Adds the buckets of one side, empty ones left out, into sorted `into`.
+fn merge_counts<N: Amount>(
+    into: &mut Vec<(i32, N)>,
+    spans: &[Span],
+    counts: &[f64],
+    signed: impl Fn(f64) -> f64,
+) {
+    let mut buckets = indexed(spans, counts)
+        .filter(|(_, count)| *count != 0.0)
+        .map(|(i, count)| (i, N::new(signed(count))));
+    let mut at = 0;
+    while let Some((index, amount)) = buckets.next() {
+        while into.get(at).is_some_and(|bucket| bucket.0 < index) {
+            at += 1;
+        }
+        match into.get_mut(at) {
+            Some(bucket) if bucket.0 == index => bucket.1.merge(amount),
+            _ => {
+                let rest: Vec<(i32, N)> = std::iter::once((index, amount)).chain(buckets).collect();
+                merge(into, &rest);
+                return;
+            }
+        }
+    }
+}
+
 /// Whether two sets of custom bounds are the same.
 pub(crate) fn same_bounds(a: &[f64], b: &[f64]) -> bool {
     std::ptr::eq(a, b) || (a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits()))
@@ -215,7 +241,7 @@ impl<N: Amount> Sparse<N> {
         self.positive.capacity() + self.negative.capacity()
     }
 
-    pub(crate) fn new(histogram: &FloatHistogram) -> Sparse<N> {
+    pub(crate) fn new(histogram: HistogramView<'_>) -> Sparse<N> {
         Sparse {
             hint: histogram.counter_reset_hint,
             schema: histogram.schema,
@@ -223,8 +249,8 @@ impl<N: Amount> Sparse<N> {
             zero: N::new(histogram.zero_count),
             count: N::new(histogram.count),
             sum: N::new(histogram.sum),
-            positive: to_sparse(&histogram.positive_spans, &histogram.positive_buckets),
-            negative: to_sparse(&histogram.negative_spans, &histogram.negative_buckets),
+            positive: to_sparse(histogram.positive_spans, histogram.positive_buckets),
+            negative: to_sparse(histogram.negative_spans, histogram.negative_buckets),
             bounds: histogram.custom_values.clone(),
         }
     }
@@ -334,12 +360,18 @@ impl<N: Amount> Sparse<N> {
     }
 
     /// Adds `other`.
-    pub(crate) fn add(&mut self, other: &FloatHistogram) -> Result<Combined, Mismatch> {
+    pub(crate) fn add(&mut self, other: HistogramView<'_>) -> Result<Combined, Mismatch> {
+        if self.has_bounds_of(other) {
+            return Ok(self.combine_in_place(other, |amount| amount));
+        }
         self.combine(Sparse::new(other))
     }
 
     /// Subtracts `other`.
-    pub(crate) fn subtract(&mut self, other: &FloatHistogram) -> Result<Combined, Mismatch> {
+    pub(crate) fn subtract(&mut self, other: HistogramView<'_>) -> Result<Combined, Mismatch> {
+        if self.has_bounds_of(other) {
+            return Ok(self.combine_in_place(other, |amount| -amount));
+        }
         let mut other: Sparse<N> = Sparse::new(other);
         // Widening first would add up and then negate the same numbers: negation is exact.
         other.zero = other.zero.negated();
@@ -347,6 +379,29 @@ impl<N: Amount> Sparse<N> {
         other.sum = other.sum.negated();
         other.positive.iter_mut().chain(&mut other.negative).for_each(|bucket| bucket.1 = bucket.1.negated());
         self.combine(other)
+    }
+
+    /// Whether a bucket of one index has the same bounds in both.
+    fn has_bounds_of(&self, other: HistogramView<'_>) -> bool {
+        self.schema == other.schema
+            && if self.is_custom() {
+                same_bounds(&self.bounds, other.custom_values)
+            } else {
+                self.zero_threshold == other.zero_threshold
+            }
+    }
+
+    /// [`Sparse::combine`] with one that has the same bounds: where there are the same buckets, nothing is allocated.
+    fn combine_in_place(&mut self, other: HistogramView<'_>, signed: impl Fn(f64) -> f64 + Copy) -> Combined {
+        let reset_collision = self.combine_hint(other.counter_reset_hint);
+        if !self.is_custom() {
+            self.zero.merge(N::new(signed(other.zero_count)));
+        }
+        self.count.merge(N::new(signed(other.count)));
+        self.sum.merge(N::new(signed(other.sum)));
+        merge_counts(&mut self.positive, other.positive_spans, other.positive_buckets, signed);
+        merge_counts(&mut self.negative, other.negative_spans, other.negative_buckets, signed);
+        Combined { reset_collision, bounds_reconciled: false }
     }
 
     fn combine(&mut self, mut other: Sparse<N>) -> Result<Combined, Mismatch> {
@@ -401,21 +456,17 @@ mod tests {
 
     #[test]
     fn the_sum_has_the_lower_resolution() {
-        let mut sum = Sparse::<f64>::new(&histogram(1, 1, &[1.0, 2.0, 3.0, 4.0]));
-        sum.add(&histogram(0, 1, &[10.0, 20.0])).unwrap();
+        let mut sum = Sparse::<f64>::new(histogram(1, 1, &[1.0, 2.0, 3.0, 4.0]).view());
+        sum.add(histogram(0, 1, &[10.0, 20.0]).view()).unwrap();
         assert_eq!((sum.schema, sum.positive), (0, vec![(1, 13.0), (2, 27.0)]));
     }
 
     #[test]
     fn a_wider_zero_bucket_swallows_whole_buckets() {
-        let mut sum = Sparse::<f64>::new(&histogram(0, 0, &[1.0, 2.0, 3.0]));
-        sum.add(&FloatHistogram {
-            zero_threshold: 1.5,
-            zero_count: 5.0,
-            count: 5.0,
-            ..FloatHistogram::default()
-        })
-        .unwrap();
+        let mut sum = Sparse::<f64>::new(histogram(0, 0, &[1.0, 2.0, 3.0]).view());
+        let wide =
+            FloatHistogram { zero_threshold: 1.5, zero_count: 5.0, count: 5.0, ..FloatHistogram::default() };
+        sum.add(wide.view()).unwrap();
         assert_eq!((sum.zero_threshold, sum.zero, sum.positive), (2.0, 8.0, vec![(2, 3.0)]));
     }
 
@@ -425,15 +476,15 @@ mod tests {
             custom_values: bounds.into(),
             ..histogram(Histogram::CUSTOM_BUCKETS_SCHEMA, 0, counts)
         };
-        let mut sum = Sparse::<f64>::new(&custom(&[1.0, 2.0, 3.0], &[1.0, 1.0, 1.0, 1.0]));
-        let combined = sum.add(&custom(&[2.0, 5.0], &[10.0, 10.0, 10.0])).unwrap();
+        let mut sum = Sparse::<f64>::new(custom(&[1.0, 2.0, 3.0], &[1.0, 1.0, 1.0, 1.0]).view());
+        let combined = sum.add(custom(&[2.0, 5.0], &[10.0, 10.0, 10.0]).view()).unwrap();
         assert!(combined.bounds_reconciled);
         assert_eq!((&sum.bounds[..], sum.positive), (&[2.0][..], vec![(0, 12.0), (1, 22.0)]));
     }
 
     #[test]
     fn exponential_and_custom_buckets_do_not_add() {
-        let mut sum = Sparse::<f64>::new(&histogram(0, 0, &[1.0]));
-        assert_eq!(sum.add(&histogram(Histogram::CUSTOM_BUCKETS_SCHEMA, 0, &[1.0])), Err(Mismatch));
+        let mut sum = Sparse::<f64>::new(histogram(0, 0, &[1.0]).view());
+        assert_eq!(sum.add(histogram(Histogram::CUSTOM_BUCKETS_SCHEMA, 0, &[1.0]).view()), Err(Mismatch));
     }
 }

@@ -1,7 +1,7 @@
 //! The operators `</` and `>/`: what remains of a histogram below or above a value.
 
 use super::{bucket::Bucket, bucket::negative, bucket::positive, bucket::zero, compacted};
-use model::FloatHistogram;
+use model::{FloatHistogram, HistogramView};
 
 /// Which observations stay.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,13 +120,13 @@ impl Kept {
 }
 
 /// What remains of `histogram` below (`upper_trim`) or above `at`. Count and sum change only if a bucket does.
-pub(crate) fn trim(histogram: &FloatHistogram, at: f64, upper_trim: bool) -> FloatHistogram {
+pub(crate) fn trim(histogram: HistogramView<'_>, at: f64, upper_trim: bool) -> FloatHistogram {
     let keep = if upper_trim { Keep::Below } else { Keep::Above };
     let linear = histogram.uses_custom_buckets();
     let mut kept = Kept::default();
     let (positive_buckets, has_positive) = kept.side(positive(histogram), at, keep, true, linear);
     let (negative_buckets, has_negative) = kept.side(negative(histogram), at, keep, false, linear);
-    let mut out = FloatHistogram { positive_buckets, negative_buckets, ..histogram.clone() };
+    let mut out = FloatHistogram { positive_buckets, negative_buckets, ..histogram.to_float() };
     if histogram.zero_count > 0.0 {
         let (count, value) = trim_zero(&zero(histogram), at, keep, has_negative, has_positive);
         kept.changed |= count != histogram.zero_count;
@@ -139,5 +139,5 @@ pub(crate) fn trim(histogram: &FloatHistogram, at: f64, upper_trim: bool) -> Flo
     }
     out.count = kept.count;
     out.sum = kept.sum;
-    compacted(&out)
+    compacted(out.view())
 }

@@ -205,7 +205,7 @@ fn samples_in(stored: &[(i64, Stored, i64)], start: i64, end: i64) -> Samples {
                     samples.floats.push(STALE_NAN);
                 } else {
                     let position = samples.timestamps.len() as u32;
-                    samples.histograms.push((position, Arc::clone(histogram)));
+                    samples.histograms.push(position, histogram.view());
                     samples.floats.push(0.0);
                 }
             }

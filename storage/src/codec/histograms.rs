@@ -16,7 +16,10 @@ use super::{
     block::{self, Encoder},
     put_signed, put_varint, times,
 };
-use model::{CounterResetHint, CustomBounds, FloatHistogram, Histogram, Span, Value};
+use model::{
+    CounterResetHint, CustomBounds, FloatHistogram, Histogram, HistogramColumn, HistogramLayout, STALE_NAN,
+    Span, Value, is_stale_nan,
+};
 use std::sync::Arc;
 
 pub(crate) const VERSION: u8 = 1;
@@ -45,6 +48,18 @@ impl Layout {
     /// What one histogram takes in memory, in words: spans are copied into each.
     fn cells(&self) -> usize {
         self.positive_buckets + self.negative_buckets + self.positive.len() + self.negative.len() + 4
+    }
+
+    fn into_shared(self) -> HistogramLayout {
+        HistogramLayout {
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            positive_spans: self.positive,
+            negative_spans: self.negative,
+            positive_buckets: self.positive_buckets,
+            negative_buckets: self.negative_buckets,
+            custom_values: self.bounds,
+        }
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -410,6 +425,138 @@ fn read_floats(
     Ok(())
 }
 
+/// Where [`decode_within`] puts what it reads.
+pub struct Within<'o> {
+    /// For each value wanted, its position among the samples; ascending.
+    pub positions: &'o [u32],
+    /// Takes the histograms.
+    pub histograms: &'o mut HistogramColumn,
+    /// Takes the floats, and the stale markers of histograms, by position.
+    pub floats: &'o mut Vec<(u32, f64)>,
+}
+
+/// Reads of the `count` values of a column those from `first` on that have a place in `out`. Nothing that lies behind
+/// them is looked at.
+///
+/// # Errors
+/// If the bytes up to there are not such a column; `out` may then hold part of it.
+pub fn decode_within(
+    bytes: &[u8],
+    count: usize,
+    first: usize,
+    out: &mut Within<'_>,
+) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let end = count.min(first.saturating_add(out.positions.len()));
+    let mut scratch = Scratch::default();
+    let mut at = 0;
+    while at < end {
+        let kind = reader.u8()?;
+        let len = reader.bounded((count - at).min(block::VALUES_MAX), "run length")?;
+        if len == 0 {
+            return Err(DecodeError::Malformed("run length"));
+        }
+        // The wanted part of the run, and the positions of that.
+        let wanted = first.clamp(at, at + len) - at..end.min(at + len) - at;
+        let from = (at + wanted.start).saturating_sub(first);
+        let positions = &out.positions[from..from + wanted.len()];
+        at += len;
+        if kind == FLOATS {
+            scratch.floats.clear();
+            block::read(&mut reader, len, &mut scratch.floats)?;
+            out.floats.extend(positions.iter().copied().zip(scratch.floats[wanted].iter().copied()));
+            continue;
+        }
+        let layout = Layout::read(&mut reader)?;
+        if len > 1 && len.saturating_mul(layout.cells()) > CELLS_MAX {
+            return Err(DecodeError::Malformed("run length"));
+        }
+        let heads = match kind {
+            INTEGERS => read_heads(&mut reader, len, &mut scratch, read_counts)?,
+            FLOAT_HISTOGRAMS => read_heads(&mut reader, len, &mut scratch, block::read)?,
+            _ => return Err(DecodeError::Malformed("run kind")),
+        };
+        // A stale marker is a float; what else there is of it does not matter.
+        let mut live: Vec<u32> = Vec::with_capacity(wanted.len());
+        let mut live_heads = Vec::with_capacity(wanted.len());
+        for (index, position) in wanted.zip(positions) {
+            if is_stale_nan(heads.sums[index]) {
+                out.floats.push((*position, STALE_NAN));
+            } else {
+                live.push(index as u32);
+                live_heads.push((*position, heads.hints[index]));
+            }
+        }
+        let layout = Arc::new(layout.into_shared());
+        let width = layout.width();
+        let rows = out.histograms.grow(&layout, live_heads);
+        for (row, index) in rows.chunks_exact_mut(width).zip(&live) {
+            row[HistogramLayout::COUNT] = heads.counts[*index as usize];
+            row[HistogramLayout::ZERO] = heads.zeros[*index as usize];
+            row[HistogramLayout::SUM] = heads.sums[*index as usize];
+        }
+        for bucket in HistogramLayout::BUCKETS..width {
+            if kind == INTEGERS {
+                scratch.integers.clear();
+                times::read(&mut reader, len, &mut scratch.integers)?;
+                for (row, index) in rows.chunks_exact_mut(width).zip(&live) {
+                    row[bucket] = scratch.integers[*index as usize] as f64;
+                }
+            } else {
+                scratch.floats.clear();
+                block::read(&mut reader, len, &mut scratch.floats)?;
+                for (row, index) in rows.chunks_exact_mut(width).zip(&live) {
+                    row[bucket] = scratch.floats[*index as usize];
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Buffers that are used again.
+#[derive(Default)]
+struct Scratch {
+    integers: Vec<i64>,
+    floats: Vec<f64>,
+}
+
+/// What a run has beside its buckets.
+struct Heads {
+    hints: Vec<CounterResetHint>,
+    counts: Vec<f64>,
+    zeros: Vec<f64>,
+    sums: Vec<f64>,
+}
+
+/// Reads a column of counts without a sign.
+fn read_counts(reader: &mut Reader<'_>, len: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    let mut counts = Vec::with_capacity(len);
+    times::read(reader, len, &mut counts)?;
+    out.extend(counts.iter().map(|count| *count as u64 as f64));
+    Ok(())
+}
+
+fn read_heads(
+    reader: &mut Reader<'_>,
+    len: usize,
+    scratch: &mut Scratch,
+    read_counts: impl Fn(&mut Reader<'_>, usize, &mut Vec<f64>) -> Result<(), DecodeError>,
+) -> Result<Heads, DecodeError> {
+    scratch.integers.clear();
+    times::read(reader, len, &mut scratch.integers)?;
+    let hints = scratch.integers.iter().map(|hint| hint_of(*hint)).collect::<Result<_, _>>()?;
+    let (mut counts, mut zeros, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+    read_counts(reader, len, &mut counts)?;
+    read_counts(reader, len, &mut zeros)?;
+    block::read(reader, len, &mut sums)?;
+    Ok(Heads { hints, counts, zeros, sums })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,7 +569,41 @@ mod tests {
         decode(&bytes, values.len(), &mut back).expect("decode");
         assert_eq!(back.len(), values.len());
         assert!(back.iter().zip(values).all(|(a, b)| a.same_bits(b)));
+        let third = values.len() / 3;
+        for range in [0..values.len(), third..values.len() - third, third..third] {
+            check_within(&bytes, values, range);
+        }
         bytes.len()
+    }
+
+    /// A part of a column read as queries read it.
+    fn check_within(bytes: &[u8], values: &[Value], range: std::ops::Range<usize>) {
+        let positions: Vec<u32> = range.clone().map(|at| 2 * at as u32 + 1).collect();
+        let (mut column, mut floats) = (HistogramColumn::default(), Vec::new());
+        let mut out = Within { positions: &positions, histograms: &mut column, floats: &mut floats };
+        decode_within(bytes, values.len(), range.start, &mut out).expect("decode");
+        let mut floats = floats.into_iter();
+        for (value, position) in values[range].iter().zip(positions) {
+            let histogram = column.at(position).map(|view| view.to_float());
+            let expected = match value {
+                _ if value.is_stale() => None,
+                Value::Float(_) => None,
+                Value::Histogram(h) => Some(h.to_float()),
+                Value::FloatHistogram(h) => Some(FloatHistogram::clone(h)),
+            };
+            match (histogram, expected) {
+                (Some(a), Some(b)) => assert!(a.same_bits(&b)),
+                (None, None) => {
+                    let float = if let Value::Float(float) = value { *float } else { STALE_NAN };
+                    assert_eq!(
+                        floats.next().map(|(p, f)| (p, f.to_bits())),
+                        Some((position, float.to_bits()))
+                    );
+                }
+                _ => panic!("{value:?}"),
+            }
+        }
+        assert_eq!(floats.next(), None);
     }
 
     fn float() -> impl Strategy<Value = f64> {
@@ -495,6 +676,11 @@ mod tests {
             let mut out = Vec::new();
             let result = decode(&bytes, values.len(), &mut out);
             prop_assert_eq!(out.len(), if result.is_ok() { values.len() } else { 0 });
+            let positions: Vec<u32> = (0..values.len() as u32).collect();
+            let (mut column, mut floats) = (HistogramColumn::default(), Vec::new());
+            let mut within = Within { positions: &positions, histograms: &mut column, floats: &mut floats };
+            let read = decode_within(&bytes, values.len(), 0, &mut within);
+            prop_assert!(read.is_ok() || result.is_err());
         }
     }
 

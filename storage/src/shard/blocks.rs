@@ -65,6 +65,16 @@ pub(crate) fn read_histograms(bytes: &[u8], count: usize) -> Result<Vec<Value>, 
     Ok(values)
 }
 
+/// Reads those of the `count` histograms of a column, from the `first` on, that have a place in `out`.
+pub(crate) fn read_histograms_within(
+    bytes: &[u8],
+    count: usize,
+    first: usize,
+    out: &mut histograms::Within<'_>,
+) -> Result<(), Malformed> {
+    histograms::decode_within(bytes, count, first, out).map_err(|_| Malformed("histograms"))
+}
+
 /// Appends a histogram.
 pub(crate) fn put_histogram(value: &Value, out: &mut Vec<u8>) {
     histograms::encode(std::slice::from_ref(value), &mut block::Encoder::default(), out);

@@ -22,8 +22,9 @@ use super::{
     index::SeriesId,
     wire::{Malformed, Put, Reader},
 };
+use crate::codec::histograms::Within;
 use bytes::Bytes;
-use model::Value;
+use model::{Samples, Value};
 use std::{ops::Range, sync::Arc};
 
 pub(crate) const VERSION: u8 = 2;
@@ -209,6 +210,16 @@ impl Column {
 
     /// Reads a column into `self`, whose buffers are used again.
     fn decode(&mut self, bytes: &[u8], rows: usize) -> Result<(), Malformed> {
+        let (at, values) = self.decode_floats(bytes, rows)?;
+        if !at.is_empty() {
+            let values = blocks::read_histograms(values, at.len())?;
+            self.histograms.extend(at.into_iter().zip(values));
+        }
+        Ok(())
+    }
+
+    /// Reads what a column has but for its histograms; yields the rows of those, and where they stand.
+    fn decode_floats<'b>(&mut self, bytes: &'b [u8], rows: usize) -> Result<(Vec<u32>, &'b [u8]), Malformed> {
         self.float_rows.clear();
         self.floats.clear();
         self.histograms.clear();
@@ -225,8 +236,8 @@ impl Column {
         if flags & NO_FLOAT == 0 {
             blocks::read_column(block, self.float_rows.len(), &mut self.floats)?;
         }
+        let mut at = Vec::new();
         if flags & HISTOGRAMS != 0 {
-            let mut at = Vec::new();
             let mut next = 0_u32;
             for _ in 0..reader.count()? {
                 let row = next.checked_add(reader.u32()?).filter(|row| (*row as usize) < rows);
@@ -234,10 +245,8 @@ impl Column {
                 at.push(row);
                 next = row + 1;
             }
-            let values = blocks::read_histograms(reader.rest(), at.len())?;
-            self.histograms.extend(at.into_iter().zip(values));
         }
-        Ok(())
+        Ok((at, reader.rest()))
     }
 }
 
@@ -299,6 +308,52 @@ impl Group {
     /// Reads the `i`th column of the group.
     pub(crate) fn column(&self, i: usize, rows: usize, into: &mut Column) -> Result<(), Malformed> {
         into.decode(self.bytes_of(i)?, rows)
+    }
+
+    /// Appends what the `i`th column, whatever it holds, has in the rows `within`; `scratch` is used up.
+    pub(crate) fn append(
+        &self,
+        i: usize,
+        timestamps: &[i64],
+        within: Range<usize>,
+        scratch: &mut Column,
+        samples: &mut Samples,
+    ) -> Result<(), Malformed> {
+        let (rows, values) = scratch.decode_floats(self.bytes_of(i)?, timestamps.len())?;
+        let inside = |all: &[u32]| {
+            let below = |end: usize| all.partition_point(|row| (*row as usize) < end);
+            below(within.start)..below(within.end)
+        };
+        let (floats, histograms) = (inside(&scratch.float_rows), inside(&rows));
+        if rows.is_empty() {
+            samples.floats.extend_from_slice(&scratch.floats[floats.clone()]);
+            let times = scratch.float_rows[floats].iter().map(|row| timestamps[*row as usize]);
+            samples.timestamps.extend(times);
+            return Ok(());
+        }
+        let mut positions = Vec::with_capacity(histograms.len());
+        let mut rest = floats.peekable();
+        let push_float = |samples: &mut Samples, at: usize| {
+            samples.timestamps.push(timestamps[scratch.float_rows[at] as usize]);
+            samples.floats.push(scratch.floats[at]);
+        };
+        for row in &rows[histograms.clone()] {
+            while let Some(at) = rest.next_if(|at| scratch.float_rows[*at] < *row) {
+                push_float(samples, at);
+            }
+            positions.push(samples.timestamps.len() as u32);
+            samples.timestamps.push(timestamps[*row as usize]);
+            samples.floats.push(0.0);
+        }
+        rest.for_each(|at| push_float(samples, at));
+        let mut others = Vec::new();
+        let histograms_of = &mut samples.histograms;
+        let mut out = Within { positions: &positions, histograms: histograms_of, floats: &mut others };
+        blocks::read_histograms_within(values, rows.len(), histograms.start, &mut out)?;
+        for (position, value) in others {
+            samples.floats[position as usize] = value;
+        }
+        Ok(())
     }
 
     /// Appends the values of the `i`th column in the rows `within`, if it has a float in each row and nothing else, as

@@ -27,12 +27,12 @@ impl Part {
     }
 }
 
-/// One series of several parts; the budget gets back what is dropped.
-pub(crate) fn merge_parts(mut parts: Vec<Part>, budget: &Budget) -> Samples {
+/// One series of several parts; the budget gets back what is dropped, all of it if there is an error.
+pub(crate) fn merge_parts(mut parts: Vec<Part>, budget: &Budget) -> Result<Samples, QueryError> {
     let taken: u64 = parts.iter().map(|part| part.samples.bytes()).sum();
     parts.retain(|part| !part.samples.is_empty());
     if parts.len() < 2 {
-        return parts.pop().map(|part| part.samples).unwrap_or_default();
+        return Ok(parts.pop().map(|part| part.samples).unwrap_or_default());
     }
     parts.sort_by_key(|part| (part.shard, part.source));
     let mut at = vec![0_usize; parts.len()];
@@ -56,12 +56,13 @@ pub(crate) fn merge_parts(mut parts: Vec<Part>, budget: &Budget) -> Samples {
             let samples = &parts[i].samples;
             let histogram = samples
                 .histograms
+                .positions()
                 .get(histogram_at[i])
-                .filter(|(position, _)| *position as usize == at[i])
-                .map(|(_, histogram)| histogram);
+                .filter(|position| **position as usize == at[i])
+                .map(|_| samples.histograms.row(histogram_at[i]));
             if winner == Some(i) {
                 if let Some(histogram) = histogram {
-                    merged.histograms.push((merged.timestamps.len() as u32, histogram.clone()));
+                    merged.histograms.push_row(merged.timestamps.len() as u32, histogram);
                 }
                 merged.timestamps.push(timestamp);
                 merged.floats.push(samples.floats[at[i]]);
@@ -70,8 +71,14 @@ pub(crate) fn merge_parts(mut parts: Vec<Part>, budget: &Budget) -> Samples {
             at[i] += 1;
         }
     }
-    budget.give(taken.saturating_sub(merged.bytes()));
-    merged
+    // Layouts that take turns are more than those of each part.
+    let needed = merged.bytes();
+    if let Err(error) = budget.take(needed.saturating_sub(taken)) {
+        budget.give(taken);
+        return Err(error);
+    }
+    budget.give(taken.saturating_sub(needed));
+    Ok(merged)
 }
 
 /// Views of several shards as one. A series that several shards have comes once.
@@ -165,7 +172,10 @@ impl<'a> MergedIter<'a> {
                 None => break,
             }
         }
-        let samples = merge_parts(all, self.budget);
+        let samples = match merge_parts(all, self.budget) {
+            Ok(samples) => samples,
+            Err(error) => return Some(Err(error)),
+        };
         self.handed_out = samples.bytes();
         Some(Ok(Series { labels: found?, samples }))
     }

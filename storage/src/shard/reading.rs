@@ -5,7 +5,7 @@ use super::{
     cache::{ReadError, damaged},
     chunk::{ChunkHead, Column, GROUP, Group},
     source::{ChunkRef, Source},
-    view::{Found, ViewInner, append_column, push, sort, storage_error},
+    view::{Found, ViewInner, push, sort, storage_error},
     window::{OpenRow, partition_of},
 };
 use model::{Budget, QueryError, Samples, TimestampMs};
@@ -185,9 +185,8 @@ fn fill(
         if is_full.map_err(|cause| damaged(&chunk.name, cause))? {
             samples.timestamps.extend_from_slice(&timestamps[range]);
         } else {
-            let read = group.column(at % GROUP, timestamps.len(), column);
+            let read = group.append(at % GROUP, timestamps, range, column, samples);
             read.map_err(|cause| damaged(&chunk.name, cause))?;
-            append_column(samples, timestamps, column, range);
         }
         ascends &= joins(&samples.timestamps, before);
     }

@@ -6,7 +6,6 @@
 use super::{
     cache::{ChunkCache, ReadError},
     cells::Cell,
-    chunk::Column,
     index::{Index, SeriesId},
     matching::series_at_most,
     parts::{MergedIter, Part},
@@ -21,7 +20,6 @@ use model::{
 use roaring::RoaringBitmap;
 use std::{
     collections::BTreeSet,
-    ops::Range,
     sync::{Arc, RwLock},
 };
 
@@ -147,63 +145,21 @@ impl ShardView {
 }
 
 pub(crate) fn push(samples: &mut Samples, timestamp: i64, cell: &Cell<'_>) {
-    match cell {
-        Cell::Float(value) => {
-            samples.timestamps.push(timestamp);
-            samples.floats.push(*value);
-        }
-        Cell::Histogram(value) => push_histogram(samples, timestamp, value),
-    }
-}
-
-fn push_histogram(samples: &mut Samples, timestamp: i64, value: &Value) {
     let at = samples.timestamps.len() as u32;
-    let (float, histogram) = match value {
-        value if value.is_stale() => (model::STALE_NAN, None),
-        Value::Float(value) => (*value, None),
-        Value::Histogram(histogram) => (0.0, Some(Arc::new(histogram.to_float()))),
-        Value::FloatHistogram(histogram) => (0.0, Some(Arc::clone(histogram))),
-    };
     samples.timestamps.push(timestamp);
-    samples.floats.push(float);
-    if let Some(histogram) = histogram {
-        samples.histograms.push((at, histogram));
-    }
-}
-
-/// Appends the rows of a chunk's column that lie in `range`; rows may be missing, histograms may be among them.
-pub(crate) fn append_column(
-    samples: &mut Samples,
-    timestamps: &[i64],
-    column: &mut Column,
-    range: Range<usize>,
-) {
-    let (first, last) = (range.start as u32, range.end as u32);
-    let from = column.float_rows.partition_point(|row| *row < first);
-    let to = column.float_rows.partition_point(|row| *row < last);
-    if column.histograms.is_empty() {
-        if column.float_rows.len() == timestamps.len() {
-            samples.timestamps.extend_from_slice(&timestamps[from..to]);
-        } else {
-            samples
-                .timestamps
-                .extend(column.float_rows[from..to].iter().map(|row| timestamps[*row as usize]));
+    samples.floats.push(match cell {
+        Cell::Float(value) => *value,
+        Cell::Histogram(value) if value.is_stale() => model::STALE_NAN,
+        Cell::Histogram(Value::Float(value)) => *value,
+        Cell::Histogram(Value::Histogram(histogram)) => {
+            samples.histograms.push_integer(at, histogram);
+            0.0
         }
-        samples.floats.extend_from_slice(&column.floats[from..to]);
-        return;
-    }
-    let mut at = from;
-    let histograms = column.histograms.drain(..).filter(|(row, _)| *row >= first && *row < last);
-    for (row, value) in histograms {
-        while at < to && column.float_rows[at] < row {
-            samples.timestamps.push(timestamps[column.float_rows[at] as usize]);
-            samples.floats.push(column.floats[at]);
-            at += 1;
+        Cell::Histogram(Value::FloatHistogram(histogram)) => {
+            samples.histograms.push(at, histogram.view());
+            0.0
         }
-        push_histogram(samples, timestamps[row as usize], &value);
-    }
-    samples.timestamps.extend(column.float_rows[at..to].iter().map(|row| timestamps[*row as usize]));
-    samples.floats.extend_from_slice(&column.floats[at..to]);
+    });
 }
 
 /// Puts samples of overlapping chunks in order; a source stores no timestamp of a series twice.
@@ -216,10 +172,7 @@ pub(crate) fn sort(samples: &mut Samples) {
     }
     samples.timestamps = order.iter().map(|at| samples.timestamps[*at as usize]).collect();
     samples.floats = order.iter().map(|at| samples.floats[*at as usize]).collect();
-    for (at, _) in &mut samples.histograms {
-        *at = place[*at as usize];
-    }
-    samples.histograms.sort_by_key(|(at, _)| *at);
+    samples.histograms = samples.histograms.moved(|at| place[at as usize]);
 }
 
 /// Label sets with all that one shard has of each, ascending.

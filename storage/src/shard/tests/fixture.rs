@@ -205,9 +205,9 @@ pub(super) fn select_from(view: &dyn Queryable, name: &str, start: i64, end: i64
         assert!(samples.timestamps.is_sorted_by(|a, b| a < b), "{samples:?}");
         let mut line = series.labels.metric_name().to_owned();
         for (i, (timestamp, value)) in samples.timestamps.iter().zip(&samples.floats).enumerate() {
-            let histogram = samples.histograms.iter().find(|(at, _)| *at as usize == i);
+            let histogram = samples.histograms.at(i as u32);
             line += &match histogram {
-                Some((_, histogram)) => format!(" {timestamp}=H{}", histogram.count),
+                Some(histogram) => format!(" {timestamp}=H{}", histogram.count),
                 None if model::is_stale_nan(*value) => format!(" {timestamp}=stale"),
                 None => format!(" {timestamp}={value}"),
             };
