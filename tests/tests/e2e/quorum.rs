@@ -2,7 +2,9 @@
 
 use crate::load::{Loaded, PATIENCE, load, nothing_is_lost};
 use std::{process::Command, time::Duration};
-use tests::{Cluster, Ran, WRITE_HEADERS, encode_write, my_turn, now_ms, run, vestal_binary, wait_until};
+use tests::{
+    Client, Cluster, Ran, WRITE_HEADERS, encode_write, my_turn, now_ms, run, vestal_binary, wait_until,
+};
 
 fn status_command(cluster: &Cluster, i: usize) -> Ran {
     run(Command::new(vestal_binary()).args(["status", "--url", &cluster.url(i)]))
@@ -13,6 +15,46 @@ fn wait_exit_status(cluster: &Cluster, wanted: i32) -> Ran {
         let ran = status_command(cluster, 1);
         if ran.status == wanted { Ok(ran) } else { Err(format!("{ran:?}")) }
     })
+}
+
+/// Asks once: nothing is waited for.
+fn default_reads_are_refused(node: &Client) {
+    for path in [
+        "/api/v1/query?query=written",
+        "/api/v1/query_range?query=written&start=0&end=60&step=60",
+        "/api/v1/labels",
+        "/api/v1/label/job/values",
+        "/api/v1/series?match[]=up",
+        "/federate?match[]=up",
+    ] {
+        let answer = node.get(path, &[]).expect("an answer");
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_node_that_starts_without_a_quorum_refuses_default_reads_from_its_first_answer_on() {
+    let _turn = my_turn();
+    let mut loaded = Loaded::start(2, &[]);
+    let nodes: Vec<_> = loaded.cluster.nodes().collect();
+    nodes.iter().for_each(|i| loaded.cluster.kill(*i));
+    nodes.iter().for_each(|i| loaded.cluster.wait_ended(*i, PATIENCE));
+    loaded.cluster.restart(1);
+    let node = loaded.cluster.client(1);
+    let first = wait_until("it answers", PATIENCE, || node.get("/api/v1/query?query=written", &[]));
+    assert_eq!(first.status, 503, "{first:?}");
+    wait_until("all its shards are open", PATIENCE, || {
+        default_reads_are_refused(&node);
+        let stale = node.get("/api/v1/query?query=written&consistency=stale", &[])?;
+        let found = stale.json()["data"]["result"].as_array().is_some_and(|found| !found.is_empty());
+        if found { Ok(()) } else { Err(format!("{stale:?}")) }
+    });
+    default_reads_are_refused(&node);
+    assert_eq!(node.get("/-/ready", &[]).expect("an answer").status, 503, "it is not ready");
+    loaded.cluster.restart(2);
+    loaded.cluster.restart(3);
+    loaded.cluster.wait_ready(PATIENCE);
+    let _verified = loaded.verify();
 }
 
 #[test]
@@ -29,18 +71,9 @@ fn without_a_quorum_default_reads_and_writes_are_refused_and_stale_ones_warn() {
     cluster.kill(2);
     cluster.wait_ended(2, PATIENCE);
 
-    // The last answers may come from a lease that has not run out yet; they are fresh, because nobody else can write.
+    // From the first question on: no answer comes from a lease.
     let node = cluster.client(1);
-    let refused = wait_until("a default query is refused", PATIENCE, || {
-        let answer = node.get("/api/v1/query", &[("query", "written")])?;
-        if answer.status == 503 { Ok(answer) } else { Err(format!("{answer:?}")) }
-    });
-    assert_eq!(refused.json()["status"], "error", "{refused:?}");
-    for path in
-        ["/api/v1/labels", "/api/v1/label/job/values", "/api/v1/series?match[]=up", "/api/v1/query?query=up"]
-    {
-        assert_eq!(node.get(path, &[]).unwrap().status, 503, "{path}");
-    }
+    default_reads_are_refused(&node);
     let stale = node.get("/api/v1/query", &[("query", "written"), ("consistency", "stale")]).unwrap();
     assert_eq!(stale.status, 200, "{stale:?}");
     assert!(!stale.json()["data"]["result"].as_array().unwrap().is_empty(), "{stale:?}");
