@@ -10,7 +10,9 @@ use std::{
 use tests::{Cluster, Targets, my_turn, now_ms, wait_until};
 
 /// Serves every connection with `answer`, which writes what it likes. Lives until the process ends.
-fn target(answer: impl Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static) -> String {
+pub(crate) fn target(
+    answer: impl Fn(&mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound socket has an address").to_string();
     let answer = std::sync::Arc::new(answer);
