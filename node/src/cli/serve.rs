@@ -102,7 +102,7 @@ pub(crate) struct ServeArgs {
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     enable_feature: Vec<String>,
 
-    /// A name for people; tells clusters apart in logs.
+    /// A name of the cluster for people: it stands in each line of the log, and in the metric vestal_node_info.
     #[arg(long = "cluster.name", value_name = "NAME", default_value = "")]
     cluster_name: String,
     /// Names of the nodes that form the cluster, comma-separated, the same on all of them.
@@ -317,7 +317,7 @@ impl ServeOptions {
 }
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    crate::logging::start(args.log_level, args.log_format);
+    crate::logging::start(args.log_level, args.log_format, &args.cluster_name);
     server::run(args.into_options()?)
 }
 

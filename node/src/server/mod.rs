@@ -548,8 +548,7 @@ async fn start(
     config_text: Option<String>,
 ) -> anyhow::Result<()> {
     join::become_member(&node, standing).await?;
-    let (id, name, cluster) = (node.id(), &node.options.node_name, &node.options.cluster_name);
-    tracing::info!(node = %id, name, cluster_name = cluster, "member of the cluster");
+    tracing::info!(node = %node.id(), name = node.options.node_name, "member of the cluster");
     node.spawn("duty clock", duty_clock::run(node.clone()));
     node.spawn("plan", plan::run(node.clone()));
     if node.options.clustered {
