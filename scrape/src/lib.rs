@@ -24,7 +24,7 @@ mod corpus;
 mod testing;
 
 pub use config::ScrapeConfig;
-pub use fetch::{ScrapeError, SecretFiles};
+pub use fetch::{BODY_ROOM_BYTES, BodyRoom, ScrapeError, SecretFiles};
 pub use schedule::{Assignment, MissedReason, MissedSlots};
 pub use scraper::{Health, Outcome, Scraper, ScraperOptions, ScraperOutput, ScraperPorts, TargetStatus};
 pub use series::{MetricMetadata, schema_of_bucket_factor};

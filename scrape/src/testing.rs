@@ -269,6 +269,7 @@ pub(crate) fn ports_with<const N: usize>(
         fs: Arc::new(TestFs { files, gate: Gate::default() }),
         spawner: Arc::new(TestSpawner),
         secrets: Arc::default(),
+        bodies: Arc::default(),
     }
 }
 

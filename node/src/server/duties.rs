@@ -152,6 +152,7 @@ impl Duties {
             fs: ports.fs.clone(),
             spawner: ports.spawner.clone(),
             secrets: self.node.secrets.clone(),
+            bodies: self.node.bodies.clone(),
         };
         let (scraper, mut outputs) = Scraper::start(scraper_ports, ScraperOptions::default(), self.term);
         let scraper = Arc::new(scraper);

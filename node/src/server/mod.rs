@@ -52,7 +52,7 @@ use model::{Clock, Fs, Net, NodeId, Rng, ShardId, Spawner, StateMachine, Timesta
 use plan::TargetPlan;
 pub use probe::{Bound, Probe, ShardReport};
 use raft::{MemberlistGossip, RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
-use scrape::{Scraper, SecretFiles};
+use scrape::{BodyRoom, Scraper, SecretFiles};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -211,6 +211,8 @@ pub(crate) struct Node {
     scrapers: RwLock<BTreeMap<ShardId, Arc<Scraper>>>,
     /// Files of secrets that scrapes are reading.
     secrets: Arc<SecretFiles>,
+    /// Room for the bodies that scrapes hold.
+    bodies: Arc<BodyRoom>,
 }
 
 impl Node {
@@ -438,6 +440,7 @@ pub async fn serve(
         shards: RwLock::default(),
         scrapers: RwLock::default(),
         secrets: Arc::default(),
+        bodies: Arc::default(),
         ports,
         options,
         log,

@@ -56,6 +56,15 @@ impl BodySink {
         if gzip { BodySink::Gzip(Box::new(MultiGzDecoder::new(body))) } else { BodySink::Plain(body) }
     }
 
+    /// Bytes that are in.
+    pub(super) fn len(&self) -> u64 {
+        let body = match self {
+            BodySink::Plain(body) => body,
+            BodySink::Gzip(decoder) => decoder.get_ref(),
+        };
+        body.0.bytes.len() as u64
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors

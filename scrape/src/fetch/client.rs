@@ -2,6 +2,7 @@
 
 use super::body::BodySink;
 use super::io::PortStream;
+use super::room::{BodyRoom, Held};
 use super::secrets::{SecretFiles, Secrets};
 use super::{ScrapeError, tls};
 use crate::config::{Scheme, ScrapeConfig};
@@ -22,6 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// How often a scrape is redirected at most; as Go.
 const REDIRECTS_MAX: usize = 10;
 
+/// Packed bytes that are unpacked before room is asked for, at most: they may become a thousand times as many.
+const PACKED_PIECE_BYTES: usize = 256;
+
 /// The outside, as a client needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientPorts {
@@ -30,6 +34,7 @@ pub(crate) struct ClientPorts {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) spawner: Arc<dyn Spawner>,
     pub(crate) secrets: Arc<SecretFiles>,
+    pub(crate) bodies: Arc<BodyRoom>,
 }
 
 /// What a target answered.
@@ -37,6 +42,8 @@ pub(crate) struct ClientPorts {
 pub(crate) struct Reply {
     pub(crate) content_type: String,
     pub(crate) body: Vec<u8>,
+    /// The body's part of the node's room for bodies.
+    pub(crate) _held: Held,
 }
 
 type Sender = SendRequest<Empty<Bytes>>;
@@ -62,6 +69,8 @@ pub(crate) struct Client {
     length: usize,
     /// The file of a secret whose contents are waited for.
     reading: Mutex<Option<String>>,
+    /// Whether room for the body is waited for.
+    waits_for_room: bool,
 }
 
 impl Client {
@@ -79,6 +88,7 @@ impl Client {
             kept: None,
             length: 0,
             reading: Mutex::default(),
+            waits_for_room: false,
         }
     }
 
@@ -90,6 +100,9 @@ impl Client {
                 let what = "its read has not ended; is it on a file system that hangs?".to_owned();
                 ScrapeError::Secret { path, what }
             }
+            None if self.waits_for_room => {
+                ScrapeError::NoRoom { url: self.target.url.to_string(), bytes: self.ports.bodies.bytes() }
+            }
             None => ScrapeError::Deadline { url: self.target.url.to_string() },
         }
     }
@@ -99,6 +112,7 @@ impl Client {
     /// # Errors
     /// If there is no good answer. Time-outs are the caller's.
     pub(crate) async fn get(&mut self) -> Result<Reply, ScrapeError> {
+        self.waits_for_room = false;
         // Files of TLS are read when a connection is made; those of credentials, at each scrape.
         let secrets = self.secrets(Scheme::Http).await;
         let mut url = self.target.url.clone();
@@ -230,7 +244,11 @@ impl Client {
             "gzip" | "x-gzip" => true,
             other => return Err(ScrapeError::Encoding(other.to_owned())),
         };
-        let mut sink = BodySink::new(gzip, self.body_bytes_max, self.length);
+        let mut held = Held::new(&self.ports.bodies);
+        let guess = self.length.min(usize::try_from(self.body_bytes_max).unwrap_or(usize::MAX));
+        self.make_room(&mut held, guess as u64).await;
+        let mut sink = BodySink::new(gzip, self.body_bytes_max, guess);
+        let piece_bytes = if gzip { PACKED_PIECE_BYTES } else { usize::MAX };
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
             let broken = |error: hyper::Error| ScrapeError::Connection {
@@ -238,13 +256,23 @@ impl Client {
                 what: describe(&error),
             };
             if let Ok(data) = frame.map_err(broken)?.into_data() {
-                sink.take(&data)?;
+                for piece in data.chunks(piece_bytes) {
+                    sink.take(piece)?;
+                    self.make_room(&mut held, sink.len()).await;
+                }
             }
         }
         let body = sink.finish()?;
         self.length = body.len() + 1;
         self.kept = Some(Connection { scheme: url.scheme, authority: url.authority.clone(), sender });
-        Ok(Reply { content_type, body })
+        Ok(Reply { content_type, body, _held: held })
+    }
+
+    /// Waits until there is room for so many bytes.
+    async fn make_room(&mut self, held: &mut Held, bytes: u64) {
+        self.waits_for_room = true;
+        held.grow(bytes).await;
+        self.waits_for_room = false;
     }
 }
 

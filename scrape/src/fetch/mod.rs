@@ -3,10 +3,12 @@
 mod body;
 mod client;
 mod io;
+mod room;
 mod secrets;
 mod tls;
 
 pub(crate) use client::{Client, ClientPorts, Reply};
+pub use room::{BODY_ROOM_BYTES, BodyRoom};
 pub use secrets::SecretFiles;
 
 /// A scrape failed; Prometheus's texts where it has one.
@@ -20,6 +22,17 @@ pub enum ScrapeError {
     Deadline {
         /// What was asked.
         url: String,
+    },
+    /// The time-out has passed while this node had no room for the body.
+    #[error(
+        "Get {url:?}: context deadline exceeded while waiting for room: this node's scrapes hold bodies of {bytes} \
+         bytes, which is all it has room for; a body_size_limit of those that are too large helps"
+    )]
+    NoRoom {
+        /// What was asked.
+        url: String,
+        /// The room, in bytes.
+        bytes: u64,
     },
     /// No connection, or it broke.
     #[error("Get {url:?}: {what}")]

@@ -57,6 +57,7 @@ impl Job {
             fs: ports.fs.clone(),
             spawner: ports.spawner.clone(),
             secrets: ports.secrets.clone(),
+            bodies: ports.bodies.clone(),
         };
         let cache = SeriesCache::new(target.clone(), options.series_max);
         Job {

@@ -16,7 +16,7 @@ mod status;
 pub use outcome::{Outcome, ScraperOutput};
 pub use status::{Health, TargetStatus};
 
-use crate::fetch::SecretFiles;
+use crate::fetch::{BodyRoom, SecretFiles};
 use crate::schedule::{Assignment, MissedReason, MissedSlots, Schedule, ScheduleEffect, ScheduleEvent};
 use crate::series::MetricMetadata;
 use crate::target::Target;
@@ -45,6 +45,8 @@ pub struct ScraperPorts {
     pub spawner: Arc<dyn Spawner>,
     /// The node's, so that a file is read once at a time whatever scrapers want it.
     pub secrets: Arc<SecretFiles>,
+    /// The node's, so that all its scrapers together hold no more.
+    pub bodies: Arc<BodyRoom>,
 }
 
 /// The bounds of a scraper.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Authorization, BasicAuth, Scheme, ScrapeConfig, Secret, TlsConfig, TlsVersion};
+use crate::fetch::BodyRoom;
 use crate::target::{TargetGroup, TargetSet};
 use crate::testing::{
     Gate, TEST_AUTHORITY, TEST_CERT, TEST_KEY, TestNet, ok, ports, ports_behind, ports_with, respond,
@@ -162,6 +163,29 @@ async fn a_gzip_bomb_fails_the_scrape() {
     let net = TestNet::new([("a:1", respond(|_| ok(&"m 5\n".repeat(1_000_000)).gzip()))]);
     let mut running = start(&net, &["a:1"], |c| c.limits.body_size = crate::config::ByteSize(1 << 20));
     assert_eq!(running.next().await.last_error.as_deref(), Some("body size limit exceeded"));
+}
+
+/// Targets whose endless bodies are given up after 5 minutes.
+fn hold_bodies(ports: &ScraperPorts, addresses: &[&str]) -> Running {
+    start_with(ports.clone(), addresses, |c| {
+        c.scrape_interval = DurationMs(300_000);
+        c.scrape_timeout = DurationMs(300_000);
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_finds_no_room_on_its_node_waits_for_it_and_its_scrape_ends_at_its_timeout() {
+    let piece: &'static str = "# no end\n".repeat(10_000).leak();
+    let endless = || respond_slowly(piece, Duration::from_secs(1));
+    let net = TestNet::new([("a:1", endless()), ("b:1", endless()), ("c:1", respond(|_| ok("m 5\n")))]);
+    let ports = ScraperPorts { bodies: Arc::new(BodyRoom::new(128 << 10)), ..ports(net) };
+    let holding = hold_bodies(&ports, &["a:1", "b:1"]);
+    tokio::time::sleep(Duration::from_secs(300)).await; // each has its slot within
+    let mut waiting = start_with(ports, &["c:1"], |_| {});
+    let error = waiting.next().await.last_error.expect("an error");
+    assert!(error.contains("while waiting for room"), "{error}");
+    drop(holding);
+    assert_eq!(waiting.next().await.last_error, None, "there is room again");
 }
 
 #[tokio::test(start_paused = true)]
