@@ -41,6 +41,10 @@ pub struct ProcessFigures {
     pub virtual_bytes: u64,
     /// Open file handles.
     pub open_files: u64,
+    /// File handles that it may have open; the system's largest number if that is not limited.
+    pub open_files_max: u64,
+    /// Virtual memory that it may have, bytes; the system's largest number if that is not limited.
+    pub virtual_bytes_max: u64,
 }
 
 /// Holds a data directory until it is dropped.
@@ -81,6 +85,12 @@ pub trait Host: Send + Sync + Debug {
     /// # Errors
     /// If the system gives no signals.
     fn orders(&self) -> io::Result<mpsc::Receiver<Order>>;
+}
+
+/// The limit of this name that is in force, of what `/proc/PID/limits` holds.
+fn limit(limits: &str, name: &str) -> Option<u64> {
+    let in_force = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
+    if in_force == "unlimited" { Some(u64::MAX) } else { in_force.parse().ok() }
 }
 
 /// The process this is.
@@ -125,6 +135,7 @@ impl Host for SystemHost {
 
     fn figures(&self) -> Option<ProcessFigures> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let limits = fs::read_to_string("/proc/self/limits").ok()?;
         // The second field is the name in brackets and may hold anything.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
@@ -136,6 +147,8 @@ impl Host for SystemHost {
             resident_bytes: number(21)? * u64::try_from(page).ok()?,
             virtual_bytes: number(20)?,
             open_files: fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or(0) as u64,
+            open_files_max: limit(&limits, "Max open files")?,
+            virtual_bytes_max: limit(&limits, "Max address space")?,
         })
     }
 
@@ -155,5 +168,23 @@ impl Host for SystemHost {
             });
         }
         Ok(orders)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_a_process_are_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 1048576              files     \n\
+                      Max address space         unlimited            unlimited            bytes     \n";
+        assert_eq!(limit(limits, "Max open files"), Some(1024));
+        assert_eq!(limit(limits, "Max address space"), Some(u64::MAX));
+        assert_eq!(limit(limits, "Max cpu time"), None);
+        let here = SystemHost.figures().expect("Linux tells it");
+        assert!(here.open_files_max >= here.open_files);
+        assert!(here.virtual_bytes_max >= here.virtual_bytes);
     }
 }

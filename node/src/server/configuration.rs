@@ -44,6 +44,7 @@ struct State {
     broken: BTreeMap<String, u64>,
     last_reload_failed: bool,
     last_reload: TimestampMs,
+    last_good_reload: Option<TimestampMs>,
     reloads: u64,
 }
 
@@ -75,6 +76,11 @@ impl Configuration {
         let at =
             if state.last_reload == TimestampMs::default() { self.node.started } else { state.last_reload };
         (at, !state.last_reload_failed)
+    }
+
+    /// When a reload last succeeded; `None` before the first one.
+    pub(crate) fn last_good_reload(&self) -> Option<TimestampMs> {
+        self.state().last_good_reload
     }
 
     fn remember(&self, change: impl FnOnce(&mut Remembered)) {
@@ -374,6 +380,9 @@ impl ConfigSource for Configuration {
             version: config.version,
             hash: format!("{:016x}", config.hash()),
             text_hash: config::text_hash(&config.text),
+            if result.is_ok() {
+                state.last_good_reload = Some(state.last_reload);
+            }
             offered_at: config.at,
             offered_by: config.offered_by.map_or_else(|| "operator".to_owned(), |id| self.node.name_of(id)),
             yaml: mask_secrets(&config.text),

@@ -183,7 +183,7 @@ impl Duties {
             let next = [batch.due(age).filter(|_| !under_way), Some(upkeep.next)].into_iter().flatten().min();
             let patience = next.map_or(UPKEEP_INTERVAL, |next| next.saturating_sub(now));
             tokio::select! {
-                output = outputs.recv(), if !drained => match output {
+                output = outputs.recv(), if !drained => match self.counted(output) {
                     Some(ScraperOutput::Outcome(outcome)) if !targets.contains_key(&outcome.source) => {}
                     Some(ScraperOutput::Outcome(outcome)) => {
                         batch.push(now, outcome.rows);
@@ -205,7 +205,7 @@ impl Duties {
                 () = wait_until(&mut draining), if !drained => {
                     scraper.drain();
                     // The scrapes under way still come out; the channel then ends.
-                    while let Some(output) = outputs.recv().await {
+                    while let Some(output) = self.counted(outputs.recv().await) {
                         match output {
                             ScraperOutput::Outcome(outcome) => batch.push(now, outcome.rows),
                             ScraperOutput::Missed(slots) => missed.push(missed_slots(&slots, &targets)),
@@ -219,6 +219,14 @@ impl Duties {
                 self.keep_up(&mut upkeep, &followed, &targets).await;
             }
         }
+    }
+
+    /// Counts what comes out of a scraper.
+    fn counted(&self, output: Option<ScraperOutput>) -> Option<ScraperOutput> {
+        if let Some(ScraperOutput::Outcome(outcome)) = &output {
+            self.node.scrapes.count(outcome);
+        }
+        output
     }
 
     /// A leader that takes up duties first reads meta up to date, so that it does not scrape by old targets.

@@ -1,6 +1,6 @@
 //! The node's own metrics and figures of storage. `docs/metrics.md` describes each.
 
-use super::Node;
+use super::{Node, configuration::Configuration};
 use api::{
     Counters,
     ports::{BuildInfo, Metrics, NamedCount, ReplayStatus, Tsdb, TsdbStats},
@@ -92,12 +92,18 @@ impl Tsdb for NodeTsdb {
 pub(crate) struct NodeMetrics {
     node: Arc<Node>,
     api: Arc<Counters>,
+    configuration: Arc<Configuration>,
 }
 
 impl NodeMetrics {
-    pub(crate) fn new(node: Arc<Node>, api: Arc<Counters>) -> NodeMetrics {
-        NodeMetrics { node, api }
+    pub(crate) fn new(node: Arc<Node>, api: Arc<Counters>, configuration: Arc<Configuration>) -> NodeMetrics {
+        NodeMetrics { node, api, configuration }
     }
+}
+
+/// The value of a label, as it stands between quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Writes metric families in the text format.
@@ -129,6 +135,10 @@ impl Metrics for NodeMetrics {
     fn render(&self, out: &mut String) {
         let mut text = Text(out);
         self.process(&mut text);
+        self.node(&mut text);
+        self.clocks(&mut text);
+        self.scrapes(&mut text);
+        self.prometheus(&mut text);
         self.log(&mut text);
         self.groups(&mut text);
         self.storage(&mut text);
@@ -148,7 +158,18 @@ impl NodeMetrics {
             text.one("process_resident_memory_bytes", "gauge", "Resident memory.", used.resident_bytes);
             text.one("process_virtual_memory_bytes", "gauge", "Virtual memory.", used.virtual_bytes);
             text.one("process_open_fds", "gauge", "Open file handles.", used.open_files);
+            let help = "File handles that may be open.";
+            text.one("process_max_fds", "gauge", help, used.open_files_max as f64);
+            let help = "Virtual memory that may be used.";
+            text.one("process_virtual_memory_max_bytes", "gauge", help, used.virtual_bytes_max as f64);
         }
+    }
+
+    fn node(&self, text: &mut Text<'_>) {
+        let options = &self.node.options;
+        text.family("vestal_node_info", "gauge", "Which node of which cluster this is.");
+        let (cluster, name) = (escaped(&options.cluster_name), escaped(&options.node_name));
+        text.sample("vestal_node_info", &format!("{{cluster=\"{cluster}\",node=\"{name}\"}}"), 1);
         let ready = u8::from(self.node.health.not_ready().is_none());
         text.one("vestal_node_ready", "gauge", "Whether the node can answer a default query.", ready);
         let trouble = self.node.raft.disk_trouble();
@@ -161,6 +182,86 @@ impl NodeMetrics {
         text.one("vestal_gossip_restarts_total", "counter", help, restarts);
         let version = self.node.plan.borrow().version;
         text.one("vestal_config_version", "gauge", "The configuration version this node follows.", version);
+    }
+
+    /// How far clocks are from each other, as this node measures it.
+    fn clocks(&self, text: &mut Text<'_>) {
+        let time = self.node.raft.cluster_time();
+        let us = self.node.id();
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        text.family(
+            "vestal_clock_offset_seconds",
+            "gauge",
+            "How far a peer's clock is ahead of this node's, as measured here.",
+        );
+        for (id, ms) in time.offsets_ms.iter().filter(|(id, _)| **id != us) {
+            let peer = escaped(&self.node.name_of(*id));
+            text.sample("vestal_clock_offset_seconds", &format!("{{peer=\"{peer}\"}}"), seconds(*ms));
+        }
+        text.family(
+            "vestal_clock_deviation_seconds",
+            "gauge",
+            "How far this node's clock is ahead of the cluster's time.",
+        );
+        if let Some(ms) = self.node.clock_off_ms(us) {
+            text.sample("vestal_clock_deviation_seconds", "", seconds(ms));
+        }
+    }
+
+    fn scrapes(&self, text: &mut Text<'_>) {
+        let scrapes = self.node.scrapes.so_far();
+        let help = "Scrapes that ended on this node.";
+        text.one("vestal_scrape_scrapes_total", "counter", help, scrapes.scrapes);
+        let help = "Scrapes on this node that failed.";
+        text.one("vestal_scrape_failures_total", "counter", help, scrapes.failures);
+        let (held, max) = (self.node.bodies.held_bytes(), self.node.bodies.bytes());
+        let help = "Room that bodies of scrapes hold, but for one that is alone.";
+        text.one("vestal_scrape_bodies_bytes", "gauge", help, held);
+        let help = "Room for bodies of scrapes, but for one that is alone.";
+        text.one("vestal_scrape_bodies_max_bytes", "gauge", help, max);
+    }
+
+    /// What dashboards and alerts for Prometheus ask for, under its names.
+    fn prometheus(&self, text: &mut Text<'_>) {
+        let built = build_info();
+        let labels = format!(
+            "{{version=\"{}\",revision=\"{}\",branch=\"{}\"}}",
+            built.version,
+            escaped(&built.revision),
+            built.branch
+        );
+        text.family("prometheus_build_info", "gauge", "The release of Prometheus whose API this is.");
+        text.sample("prometheus_build_info", &labels, 1);
+        let ready = u8::from(self.node.health.not_ready().is_none());
+        text.one("prometheus_ready", "gauge", "Whether the node can answer a default query.", ready);
+        let (_, good) = self.configuration.last_reload();
+        let help = "Whether the last reload of the configuration on this node succeeded.";
+        text.one("prometheus_config_last_reload_successful", "gauge", help, u8::from(good));
+        let at = self.configuration.last_good_reload().unwrap_or(self.node.started).0 as f64 / 1000.0;
+        let help = "When the last reload of the configuration on this node succeeded.";
+        text.one("prometheus_config_last_reload_success_timestamp_seconds", "gauge", help, at);
+        let plan = self.node.plan.borrow().clone();
+        let mut targets: BTreeMap<&str, usize> = BTreeMap::new();
+        for (shard, _) in self.node.scrapers() {
+            for target in plan.targets(shard) {
+                *targets.entry(&target.config.job_name).or_default() += 1;
+            }
+        }
+        let help = "Targets that this node scrapes.";
+        text.family("prometheus_target_scrape_pool_targets", "gauge", help);
+        for (job, count) in targets {
+            let labels = format!("{{scrape_job=\"{}\"}}", escaped(job));
+            text.sample("prometheus_target_scrape_pool_targets", &labels, count);
+        }
+        let too_large = self.node.scrapes.so_far().body_too_large;
+        let help = "Scrapes on this node whose body was larger than allowed.";
+        text.one("prometheus_target_scrapes_exceeded_body_size_limit_total", "counter", help, too_large);
+        let shards = self.node.data_shards();
+        let series: u64 = shards.iter().map(|shard| shard.active_series()).sum();
+        text.one("prometheus_tsdb_head_series", "gauge", "Series that get samples.", series);
+        let appended: u64 = shards.iter().map(|shard| shard.counters().samples_applied).sum();
+        let help = "Samples applied by this node.";
+        text.one("prometheus_tsdb_head_samples_appended_total", "counter", help, appended);
     }
 
     fn log(&self, text: &mut Text<'_>) {
@@ -214,6 +315,7 @@ impl NodeMetrics {
         });
         family("vestal_storage_samples_rejected_total", "Samples refused by apply.", &|c| c.samples_rejected);
         family("vestal_storage_refusals_total", "Rows and commands refused whole by apply.", &|c| c.refusals);
+        family("vestal_storage_slots_missed_total", "Slots recorded as missed.", &|c| c.slots_missed);
         family("vestal_storage_windows_sealed_total", "Open windows sealed.", &|c| c.windows_sealed);
         family("vestal_storage_series_added_total", "Series added to the index.", &|c| c.series_added);
         family("vestal_storage_series_removed_total", "Series removed from the index.", &|c| {

@@ -29,6 +29,7 @@ mod packing;
 mod plan;
 mod probe;
 mod propose;
+mod scraped;
 mod targets;
 mod tuning;
 mod views;
@@ -53,6 +54,7 @@ use plan::TargetPlan;
 pub use probe::{Bound, Probe, ShardReport};
 use raft::{MemberlistGossip, RaftNode, RaftOptions, RaftPorts, Standing, Threading, Timing, meta::Meta};
 use scrape::{BodyRoom, Scraper, SecretFiles};
+use scraped::ScrapeCounters;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -213,6 +215,7 @@ pub(crate) struct Node {
     secrets: Arc<SecretFiles>,
     /// Room for the bodies that scrapes hold.
     bodies: Arc<BodyRoom>,
+    pub(crate) scrapes: ScrapeCounters,
 }
 
 impl Node {
@@ -441,6 +444,7 @@ pub async fn serve(
         scrapers: RwLock::default(),
         secrets: Arc::default(),
         bodies: Arc::default(),
+        scrapes: ScrapeCounters::default(),
         ports,
         options,
         log,
@@ -462,7 +466,11 @@ pub async fn serve(
             config: configuration.clone(),
             lifecycle: lifecycle.clone(),
             tsdb: Arc::new(metrics::NodeTsdb::new(node.clone())),
-            metrics: Arc::new(metrics::NodeMetrics::new(node.clone(), counters.clone())),
+            metrics: Arc::new(metrics::NodeMetrics::new(
+                node.clone(),
+                counters.clone(),
+                configuration.clone(),
+            )),
             clock: node.ports.clock.clone(),
             fs: node.ports.fs.clone(),
             spawner: node.ports.spawner.clone(),

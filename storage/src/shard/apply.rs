@@ -431,6 +431,7 @@ impl State {
         if slots.to < slots.from {
             return Err(Refusal::SlotTaken { slot: slots.to, last });
         }
+        self.counters.slots_missed += slots.count();
         let id = self.ensure_source(key);
         let source = self.source_mut(id);
         source.last_slot = slots.to;

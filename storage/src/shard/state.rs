@@ -39,6 +39,8 @@ pub struct ShardCounters {
     pub samples_rejected: u64,
     /// Rows or commands refused whole.
     pub refusals: u64,
+    /// Slots recorded as missed.
+    pub slots_missed: u64,
     /// Windows sealed.
     pub windows_sealed: u64,
     /// Series added.

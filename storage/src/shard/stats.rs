@@ -129,6 +129,12 @@ impl DataShard {
         stats
     }
 
+    /// Series in a layout, cheaply.
+    #[must_use]
+    pub fn active_series(&self) -> u64 {
+        self.read().sources.iter().flatten().map(|source| source.columns.len() as u64).sum()
+    }
+
     /// The counters alone, cheaply.
     #[must_use]
     pub fn counters(&self) -> ShardCounters {
