@@ -8,7 +8,7 @@ use model::{ProposeError, ShardId};
 use raft::CALL_KIND_MIN;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -22,6 +22,9 @@ pub(crate) const TARGETS: u16 = CALL_KIND_MIN + 2;
 pub(crate) const METADATA: u16 = CALL_KIND_MIN + 3;
 /// Duty time, if the node knows it.
 pub(crate) const CLOCK: u16 = CALL_KIND_MIN + 4;
+
+/// Whether files of targets on a node are not as the cluster has them.
+pub(crate) const OTHER_FILES: u16 = CALL_KIND_MIN + 5;
 
 /// How long another node may take to tell its state.
 pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(1);
@@ -113,6 +116,10 @@ pub(crate) fn register(node: &Arc<Node>) {
         handler(&weak, |node, _| async move { Ok(encode(&node.duty_clock.known().map(|time| time.0))) }),
     );
     raft.register(NODE_INFO, handler(&weak, |node, _| async move { Ok(encode(&cluster::info_of(&node))) }));
+    raft.register(
+        OTHER_FILES,
+        handler(&weak, |node, _| async move { Ok(encode(&node.has_other_files.load(Ordering::Relaxed))) }),
+    );
     raft.register(
         TARGETS,
         handler(&weak, |node, _| async move { Ok(encode(&targets::scraped_here(&node))) }),

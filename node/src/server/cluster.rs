@@ -15,7 +15,11 @@ use model::{
 };
 use raft::{GroupRole, meta::MetaState};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// Silence after which a node that does not answer is called dead.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
@@ -130,9 +134,25 @@ impl NodeCluster {
         infos
     }
 
+    /// The nodes that say that their files of targets are not as the cluster has them. Who does not say is not told of.
+    async fn with_other_files(&self, state: &MetaState) -> BTreeSet<NodeId> {
+        let us = self.node.id();
+        let asked = state.members().map(|(id, _)| async move {
+            let differs = if id == us {
+                self.node.has_other_files.load(Ordering::Relaxed)
+            } else {
+                let body = bytes::Bytes::new();
+                let answer = self.node.raft.call(id, calls::OTHER_FILES, body, ASK_PATIENCE).await.ok()?;
+                calls::decode::<bool>(&answer).ok()?
+            };
+            differs.then_some(id)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
     async fn all_status(&self) -> ClusterStatus {
         let state = self.node.meta.state();
-        let infos = self.gather(&state).await;
+        let (infos, other_files) = futures::join!(self.gather(&state), self.with_other_files(&state));
         let nodes = self.nodes(&state, &infos);
         let shards: Vec<_> = self
             .node
@@ -146,7 +166,7 @@ impl NodeCluster {
             cluster_id: state.cluster_id,
             nodes,
             shards,
-            config: self.config_status(&state),
+            config: self.config_status(&state, &other_files),
             may_lose_another_node: why.is_none(),
             why: why.unwrap_or_default(),
         }
@@ -232,11 +252,12 @@ impl NodeCluster {
         })
     }
 
-    fn config_status(&self, state: &MetaState) -> ConfigStatus {
+    fn config_status(&self, state: &MetaState, other_files: &BTreeSet<NodeId>) -> ConfigStatus {
         let Some(config) = state.config() else { return ConfigStatus::default() };
         let in_force = xxhash_rust::xxh3::xxh3_64(config.text.as_bytes());
-        let other =
-            state.members().filter(|(_, node)| node.offered_hash.is_some_and(|hash| hash != in_force));
+        let other = state.members().filter(|(id, node)| {
+            node.offered_hash.is_some_and(|hash| hash != in_force) || other_files.contains(id)
+        });
         ConfigStatus {
             version: config.version,
             hash: format!("{:016x}", config.hash()),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::sleep;
@@ -231,6 +231,7 @@ impl Configuration {
                 let Ok(config) = this.check(&text) else { continue };
                 let mut files = this.read_files(&config);
                 files.extend(this.deleted_files(&files, &mut seen));
+                let here = files.clone();
                 let changed: ConfigFiles = {
                     let remembered = &this.state().remembered.files;
                     files
@@ -241,8 +242,25 @@ impl Configuration {
                 if !changed.is_empty() {
                     this.offer_files(changed).await;
                 }
+                this.compare_files(&config, &here);
             }
         }
+    }
+
+    /// Notes whether a file of targets that is here is not as the cluster has it, or cannot be used. One that is missing
+    /// says nothing, as everywhere.
+    fn compare_files(&self, config: &config::Config, here: &ConfigFiles) {
+        let state = self.node.meta.state();
+        let Some(committed) = state.config() else { return };
+        let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
+        let patterns = config.file_sd_patterns();
+        let broken: Vec<_> = self.state().broken.keys().cloned().collect();
+        let is_here = |path: &String| {
+            let is_named = patterns.iter().any(|pattern| super::plan::matches_pattern(pattern, path));
+            is_named && self.node.ports.fs.exists(&base.join(path))
+        };
+        let differs = differ(here, &committed.files) || broken.iter().any(is_here);
+        self.node.has_other_files.store(differs, Ordering::Relaxed);
     }
 
     /// Files that were deleted under this node's eyes lose their targets, as in Prometheus; one that cannot be read
@@ -294,6 +312,11 @@ fn completed(mut read: ConfigFiles, committed: &ConfigFiles, patterns: &[String]
         }
     }
     read
+}
+
+/// Whether one of the files that are here is not as the cluster has it.
+fn differ(here: &ConfigFiles, committed: &ConfigFiles) -> bool {
+    here.iter().any(|(path, text)| committed.get(path) != Some(text))
 }
 
 /// The text of a file of targets, or what is wrong with it. One that was offered as it is was read then, and is not read
@@ -357,6 +380,9 @@ impl ConfigSource for Configuration {
             state.last_reload_failed = result.is_err();
             state.reloads += 1;
             state.last_reload = self.node.ports.clock.now();
+            if result.is_ok() {
+                state.last_good_reload = Some(state.last_reload);
+            }
             result
         })
     }
@@ -380,9 +406,6 @@ impl ConfigSource for Configuration {
             version: config.version,
             hash: format!("{:016x}", config.hash()),
             text_hash: config::text_hash(&config.text),
-            if result.is_ok() {
-                state.last_good_reload = Some(state.last_reload);
-            }
             offered_at: config.at,
             offered_by: config.offered_by.map_or_else(|| "operator".to_owned(), |id| self.node.name_of(id)),
             yaml: mask_secrets(&config.text),
@@ -394,7 +417,7 @@ impl ConfigSource for Configuration {
 
 #[cfg(test)]
 mod tests {
-    use super::{checked_file, completed};
+    use super::{checked_file, completed, differ};
     use raft::meta::ConfigFiles;
 
     fn files(pairs: &[(&str, &str)]) -> ConfigFiles {
@@ -414,6 +437,14 @@ mod tests {
     fn a_node_without_any_of_the_files_takes_no_targets_away() {
         let committed = files(&[("t/a.json", "a"), ("t/b.json", "b")]);
         assert_eq!(completed(files(&[]), &committed, &["t/*.json".to_owned()]), committed);
+    }
+
+    #[test]
+    fn files_differ_if_one_that_is_here_is_another_or_new_and_not_if_one_is_missing() {
+        let committed = files(&[("t/a.json", "a"), ("t/b.json", "b")]);
+        assert!(!differ(&files(&[("t/a.json", "a")]), &committed));
+        assert!(differ(&files(&[("t/a.json", "a"), ("t/b.json", "old")]), &committed));
+        assert!(differ(&files(&[("t/c.json", "c")]), &committed));
     }
 
     #[test]

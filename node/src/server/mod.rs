@@ -60,7 +60,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 use storage::{
@@ -216,6 +216,8 @@ pub(crate) struct Node {
     /// Room for the bodies that scrapes hold.
     bodies: Arc<BodyRoom>,
     pub(crate) scrapes: ScrapeCounters,
+    /// Whether files of targets here are not as the cluster has them.
+    pub(crate) has_other_files: AtomicBool,
 }
 
 impl Node {
@@ -445,6 +447,7 @@ pub async fn serve(
         secrets: Arc::default(),
         bodies: Arc::default(),
         scrapes: ScrapeCounters::default(),
+        has_other_files: AtomicBool::new(false),
         ports,
         options,
         log,

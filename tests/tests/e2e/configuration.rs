@@ -140,6 +140,13 @@ fn file_sd_targets_follow_their_file() {
         let silent = (1..=3).find(|i| !cluster.log(*i).contains("file of targets cannot be used"));
         silent.map_or(Ok(()), |i| Err(format!("node {i} has not")))
     });
+    let wait_others = |wanted: &[&str]| {
+        wait_until("status names the nodes whose files are others", PATIENCE, || {
+            let named = cluster.client(2).status()?["config"]["nodesWithOtherFiles"].clone();
+            if named == serde_json::json!(wanted) { Ok(()) } else { Err(named.to_string()) }
+        });
+    };
+    wait_others(&["node-1", "node-2", "node-3"]);
     let reload = cluster.client(1).post("/-/reload", &[], b"").expect("an answer");
     assert_eq!(reload.status, 200, "{reload:?}");
     wait_until("the last good targets stay", PATIENCE, || count("2"));
@@ -157,6 +164,7 @@ fn file_sd_targets_follow_their_file() {
     fs::write(&part, list(&targets.addresses()[1..])).unwrap();
     fs::rename(&part, &file).unwrap();
     wait_until("one target, once the file is good again", PATIENCE, || count("1"));
+    wait_others(&[]);
     fs::remove_file(&file).unwrap();
     wait_until("no target, once the file is gone", PATIENCE, || {
         match cluster.client(1).query("up", None)? {
