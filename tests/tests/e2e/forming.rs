@@ -1,22 +1,46 @@
 //! Forming a cluster.
 
 use crate::load::PATIENCE;
-use std::{thread::sleep, time::Duration};
+use std::fs;
 use tests::{Cluster, ClusterOptions, is_soak, my_turn, wait_until};
 
+/// How far a node has come in forming, by its file `identity` (`docs/formats/forming.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Unformed,
+    Promised,
+    Member,
+}
+
+const PHASES: [Phase; 3] = [Phase::Unformed, Phase::Promised, Phase::Member];
+/// Where the kind stands in the file, behind its name and version.
+const KIND_AT: usize = 9;
+
+fn phase(cluster: &Cluster, i: usize) -> Phase {
+    let identity = fs::read(cluster.node_dir(i).join("data").join("identity")).unwrap_or_default();
+    match identity.get(KIND_AT) {
+        None => Phase::Unformed,
+        Some(1) => Phase::Promised,
+        Some(2) => Phase::Member,
+        Some(kind) => panic!("node-{i} is of kind {kind}"),
+    }
+}
+
 /// Starts five unformed nodes, kills some of them while they form, and returns the ids of the clusters they are in.
-fn form_with_crashes(round: u64) -> Vec<String> {
+/// Each is killed as soon as it is seen in a phase, of which every round has another order: the first name, which
+/// proposes, and two others.
+fn form_with_crashes(round: usize) -> Vec<String> {
     let mut cluster = Cluster::launch(ClusterOptions { nodes: 5, ..ClusterOptions::default() });
-    cluster.nodes().for_each(|i| {
-        let file = cluster.node_dir(i).join("vestal.pid");
-        let there = || if file.exists() { Ok(()) } else { Err("no pid file".to_owned()) };
-        wait_until("each node starts", PATIENCE, there);
-    });
-    // Crashes at moments that differ from round to round; which phase they hit is chance, and that is meant.
     for (k, victim) in [1, 4, 2].into_iter().enumerate() {
-        sleep(Duration::from_millis((37 * round + 211 * k as u64) % 500));
+        let wanted = PHASES[(round + k) % PHASES.len()];
+        wait_until(&format!("node-{victim} has started, and is {wanted:?}"), PATIENCE, || {
+            let started = cluster.node_dir(victim).join("vestal.pid").exists();
+            let now = phase(&cluster, victim);
+            if started && now >= wanted { Ok(()) } else { Err(format!("started: {started}, {now:?}")) }
+        });
         cluster.kill(victim);
         cluster.wait_ended(victim, PATIENCE);
+        println!("node-{victim} died {:?}", phase(&cluster, victim));
         cluster.restart(victim);
     }
     cluster.wait_ready(PATIENCE);
@@ -31,7 +55,7 @@ fn form_with_crashes(round: u64) -> Vec<String> {
 #[test]
 fn five_nodes_that_crash_while_forming_make_one_cluster() {
     let _turn = my_turn();
-    for round in 0..if is_soak() { 20 } else { 1 } {
+    for round in 0..if is_soak() { 20 } else { PHASES.len() } {
         let ids = form_with_crashes(round);
         assert!(ids.iter().all(|id| *id == ids[0]), "one cluster: {ids:?}");
     }
