@@ -1,8 +1,9 @@
 //! A node whose clock is a day off.
 
 use crate::load::{Loaded, PATIENCE};
+use serde_json::Value;
 use std::path::PathBuf;
-use tests::{debian, gaps, is_soak, my_turn, now_ms, wait_until};
+use tests::{Shim, debian, gaps, is_soak, my_turn, now_ms, skipped, wait_until};
 
 /// What makes a program's wall clock lie.
 fn faketime() -> Option<PathBuf> {
@@ -14,17 +15,68 @@ fn restart_off(loaded: &mut Loaded, victim: usize, asked: usize, library: &str, 
     loaded.cluster.stop_node(victim, PATIENCE);
     let variables = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
     loaded.cluster.restart_with(victim, &variables);
+    wait_seen(loaded, victim, asked, sign * 86_400.0);
+}
+
+/// Waits until the node that is asked sees how far the victim's clock is off, and that it leads nothing if it is.
+fn wait_seen(loaded: &Loaded, victim: usize, asked: usize, seconds: f64) {
     let name = format!("node-{victim}");
-    wait_until("the others see how far its clock is off, and it leads nothing", PATIENCE, || {
+    wait_until("it is seen how far its clock is off, and what it leads follows", PATIENCE, || {
         let status = loaded.cluster.client(asked).status()?;
         let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
         let node = nodes.iter().find(|n| n["name"] == name.as_str() && n["state"] != "removed");
-        let offset = node.and_then(|n| n["clockOffsetSeconds"].as_f64()).unwrap_or(0.0);
+        let offset = node.and_then(|n| n["clockOffsetSeconds"].as_f64()).unwrap_or(f64::NAN);
         let leads =
             status["shards"].as_array().is_some_and(|s| s.iter().any(|s| s["leader"] == name.as_str()));
-        let seen = (offset * sign - 86_400.0).abs() < 60.0;
-        if seen && !leads { Ok(()) } else { Err(status.to_string()) }
+        let seen = (offset - seconds).abs() < 60.0;
+        if seen && (!leads || seconds == 0.0) { Ok(()) } else { Err(status.to_string()) }
     });
+}
+
+/// The slots that were missed, but for those of a target that was not done with the slot before.
+fn missed(loaded: &Loaded, asked: usize) -> Vec<Value> {
+    let node = loaded.cluster.client(asked);
+    let gaps = wait_until("gaps can be read", PATIENCE, || gaps(&node, loaded.began));
+    gaps.into_iter().filter(|gap| gap["reason"] != "previous scrape still running").collect()
+}
+
+#[test]
+fn a_leaders_clock_that_is_set_a_day_off_and_back_costs_no_slot_and_doubles_none() {
+    let _turn = my_turn();
+    let mut loaded = Loaded::start(6, &[]);
+    let shim = match Shim::new(&loaded.cluster.dir().join("world")) {
+        Ok(shim) => shim,
+        Err(why) => return skipped(&why),
+    };
+    let victim = loaded.cluster.busiest(1);
+    let asked = 1 + victim % 3;
+    loaded.cluster.stop_node(victim, PATIENCE);
+    let variables =
+        shim.variables().map(|(name, value)| (name, value.into_string().expect("a path is text")));
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    loaded.cluster.restart_with(victim, &variables);
+    loaded.cluster.wait_node_ready(victim, PATIENCE);
+    for day in [86_400.0, -86_400.0] {
+        // What others hand over when they stop falls to it sooner or later.
+        while loaded.cluster.leads(asked, victim).unwrap_or(0) == 0 {
+            let other = loaded.cluster.busiest(victim);
+            if other != victim {
+                loaded.cluster.stop_node(other, PATIENCE);
+                loaded.cluster.restart(other);
+                loaded.cluster.wait_node_ready(other, PATIENCE);
+            }
+        }
+        loaded.wait_scraped();
+        let before = missed(&loaded, asked);
+        shim.set_clock_offset(day as i64 * 1_000);
+        wait_seen(&loaded, victim, asked, day);
+        loaded.wait_scraped();
+        shim.set_clock_offset(0);
+        wait_seen(&loaded, victim, asked, 0.0);
+        loaded.wait_scraped();
+        assert_eq!(missed(&loaded, asked), before, "no slot is missed");
+    }
+    let _each_slot_is_there_once = loaded.verify();
 }
 
 fn a_day_off(offset: &str, sign: f64) {
