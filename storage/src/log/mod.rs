@@ -393,6 +393,13 @@ impl Log {
         state.failed.clone().or_else(|| state.full.as_ref().map(|full| full.error.clone()))
     }
 
+    /// Since when the disk has owed the log an answer, on the monotonic clock; `None` while nothing is being written. What
+    /// takes several syncs counts from the last one: a disk that is slow moves on, one that hangs does not.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Duration> {
+        lock(&self.shared.state).waits_since
+    }
+
     /// Looks for room, if there was none; to be called from time to time.
     pub fn look_for_room(&self) {
         let full = {

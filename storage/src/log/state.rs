@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 /// Called once, when an operation is durable or has failed; on the log's thread, without a lock held.
@@ -102,6 +103,8 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// Whether somebody runs the writer right now (inline mode).
     pub(super) writing: bool,
+    /// Since when the disk has owed the writer an answer, monotonic; set by who writes, before it asks the disk.
+    pub(super) waits_since: Option<Duration>,
     ticket: u32,
     cached: VecDeque<(ShardId, u64, u64)>,
     cached_bytes: u64,

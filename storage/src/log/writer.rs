@@ -124,6 +124,7 @@ impl Shared {
             };
             match (has_work, closing || closed) {
                 (true, _) => {
+                    self.waits(); // from here on: the disk's time passes before the work
                     let this = self.clone();
                     let work = move || {
                         if lock(&this.state).has_work() {
@@ -131,6 +132,7 @@ impl Shared {
                         }
                     };
                     spawner.blocking("log", Box::new(work)).await;
+                    lock(&self.state).waits_since = None;
                 }
                 (false, true) if !closed => self.finish(),
                 (false, true) => return,
@@ -186,6 +188,7 @@ impl Shared {
 
     /// Writes one batch; while the disk is full, one of small operations, unless it is time to look for room.
     fn step(&self) {
+        self.waits();
         let mut writer = lock(&self.writer);
         let (plan, room) = {
             let mut state = lock(&self.state);
@@ -222,11 +225,17 @@ impl Shared {
         if result.is_ok() {
             self.remove_dropped();
         }
+        lock(&self.state).waits_since = None;
         drop(writer);
         model::point!("log.batch.telling");
         tell(dones, &result);
         model::point!("log.batch.told");
         self.room.notify_waiters();
+    }
+
+    /// Notes that the disk is asked for something.
+    fn waits(&self) {
+        lock(&self.state).waits_since.get_or_insert_with(|| self.clock.monotonic());
     }
 
     /// Writes a plan; one without records only finds out whether there is room.
@@ -290,11 +299,13 @@ impl Shared {
         model::point!("log.batch.written");
         let begun = self.clock.monotonic();
         file.sync().map_err(|error| poison("sync log segment", &error))?;
-        let took = self.clock.monotonic().saturating_sub(begun);
+        let now = self.clock.monotonic();
+        let took = now.saturating_sub(begun);
         model::point!("log.batch.synced");
         *chain = chain_after;
         end.offset += buffer.len() as u32;
         let mut state = lock(&self.state);
+        state.waits_since = state.waits_since.map(|_| now); // what else there is to do counts from here
         let len = buffer.len() as u64;
         state.bytes += len;
         if let Some(segment) = state.segments.get_mut(&end.segment) {
@@ -341,7 +352,9 @@ impl Shared {
         writer.chain = started.chain;
         writer.reserved = started.reserved;
         let len = u64::from(started.len);
+        let now = self.clock.monotonic();
         let mut state = lock(&self.state);
+        state.waits_since = state.waits_since.map(|_| now);
         state.segments.insert(start.segment, Segment { file: started.file, len, live: BTreeMap::new() });
         state.bytes += len;
         state.stats.fsyncs += 1;

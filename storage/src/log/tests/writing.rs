@@ -58,6 +58,24 @@ fn what_waits_for_the_disk_can_be_read_and_is_not_acknowledged() {
 }
 
 #[test]
+fn a_disk_that_owes_an_answer_is_known_from_the_moment_it_was_asked() {
+    let (log, begins, go) = held(&MemFs::default());
+    assert_eq!(log.waits_since(), None);
+    log.append(A, vec![entry(1, 0)], ignore()).unwrap();
+    begins.recv().unwrap();
+    let since = log.waits_since();
+    assert!(since.is_some());
+    log.append(A, vec![entry(1, 1)], ignore()).unwrap();
+    assert_eq!(log.waits_since(), since, "what is queued behind it changes nothing");
+    go.send(()).unwrap();
+    begins.recv().unwrap();
+    assert!(log.waits_since() > since, "the next batch counts for itself");
+    drop(go);
+    log.close();
+    assert_eq!(log.waits_since(), None);
+}
+
+#[test]
 fn a_tail_that_is_truncated_while_it_is_written_stays_truncated() {
     let fs = MemFs::default();
     let (log, begins, go) = held(&fs);
