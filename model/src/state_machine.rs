@@ -75,6 +75,12 @@ pub trait StateMachine: Send + Sync {
     /// Only of the local disk.
     fn apply(&self, entries: &[CommittedEntry]) -> Result<Vec<Bytes>, StateError>;
 
+    /// Whether an entry asked for a checkpoint that was not begun yet. Who applies makes it before it applies more; it is
+    /// no part of [`StateMachine::apply`], because it waits for the disk, and for long where that is slow.
+    fn wants_checkpoint(&self) -> bool {
+        false
+    }
+
     /// Makes the present state durable; returns what is then [`StateMachine::checkpointed`].
     ///
     /// # Errors

@@ -225,8 +225,8 @@ impl RaftNode {
             Threading::Own => own_runtime(&*ports.spawner, stopped.clone()).await?,
         };
         let pool = match options.threading {
-            Threading::Inline => ApplyPool::inline(),
-            Threading::Own => ApplyPool::start(&*ports.spawner, options.apply_threads.max(1))
+            Threading::Inline => ApplyPool::inline(ports.spawner.clone()),
+            Threading::Own => ApplyPool::start(ports.spawner.clone(), options.apply_threads.max(1))
                 .map_err(|source| StartError::Io { doing: "start apply threads", source })?,
         };
         let listener = match listen {
@@ -756,7 +756,7 @@ impl Inner {
         self.runtime.spawn(async move {
             tracing::info!(shard = %group.shard, why, "making a checkpoint");
             let state = group.state.clone();
-            match pool.run(move || state.checkpoint()).await {
+            match pool.run_aside(move || state.checkpoint()).await {
                 Some(Err(error)) => {
                     tracing::warn!(shard = %group.shard, %error, "checkpoint failed");
                     group.troubles.note(&error);

@@ -5,7 +5,7 @@ mod world;
 use model::ProposeError;
 use raft::{DiskTrouble, GroupRole};
 use std::{collections::BTreeSet, time::Duration};
-use world::{A, B, Cluster, PATIENCE};
+use world::{A, B, CHECKPOINT, Cluster, PATIENCE};
 
 /// A command that is large enough for a few of them to use up what the log has reserved.
 fn large(i: usize) -> String {
@@ -178,5 +178,18 @@ async fn a_replica_that_cannot_apply_stops_and_says_why() {
     cluster.eventually("the replica stops", stops).await;
     let failure = status(&cluster).failure;
     assert!(failure.as_ref().is_some_and(|text| text.contains("input/output error")), "{failure:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_takes_long_holds_up_its_own_group_only_and_no_answer() {
+    let cluster = Cluster::start().await;
+    cluster.nodes.values().for_each(|node| world::hang_checkpoints(node, A, true));
+    cluster.commit(A, CHECKPOINT).await;
+    cluster.commit(B, "b").await;
+    cluster.same_everywhere(B, &["b".to_owned()]).await;
+    cluster.nodes.values().for_each(|node| world::hang_checkpoints(node, A, false));
+    cluster.commit(A, "after").await;
+    cluster.same_everywhere(A, &[CHECKPOINT.to_owned(), "after".to_owned()]).await;
     cluster.stop().await;
 }

@@ -187,6 +187,7 @@ fn main() {
         let entry = feed.entry(&DataCommand::Checkpoint { time: TimestampMs(time) });
         let before = ProcessClock.monotonic();
         feed.shard.apply(&[entry]).expect("memory takes it");
+        feed.shard.checkpoint().expect("memory takes it");
         ProcessClock.monotonic() - before
     };
     println!("checkpoint of 48 M samples: {} ms", checkpoint(&mut feed, 480 * STEP_MS).as_millis());

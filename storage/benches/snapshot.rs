@@ -109,6 +109,7 @@ impl Feed {
     fn checkpoint(&mut self, shard: &DataShard, step: i64) {
         let entry = self.entry(&DataCommand::Checkpoint { time: TimestampMs(step * STEP_MS) });
         shard.apply(&[entry]).expect("the disk works");
+        shard.checkpoint().expect("the disk works");
     }
 }
 

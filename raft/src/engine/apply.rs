@@ -1,4 +1,6 @@
-//! Threads on which entries are applied, so that a state machine that writes to disk never delays a heartbeat.
+//! Threads on which entries are applied, so that a state machine that works never delays a heartbeat. What waits for
+//! the disk (a checkpoint, the installation of a snapshot) is done beside them: few as they are, two shards whose disk is
+//! slow would stop all others.
 
 use model::Spawner;
 use std::{
@@ -22,6 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub(crate) struct ApplyPool {
     queue: Option<SyncSender<Work>>,
+    spawner: Arc<dyn Spawner>,
 }
 
 impl fmt::Debug for ApplyPool {
@@ -42,23 +45,36 @@ fn run(work: &Mutex<Receiver<Work>>) {
 
 impl ApplyPool {
     /// Work is done by the caller.
-    pub(crate) fn inline() -> ApplyPool {
-        ApplyPool { queue: None }
+    pub(crate) fn inline(spawner: Arc<dyn Spawner>) -> ApplyPool {
+        ApplyPool { queue: None, spawner }
     }
 
     /// Starts `threads` threads; works inline where the spawner gives none.
-    pub(crate) fn start(spawner: &dyn Spawner, threads: usize) -> io::Result<ApplyPool> {
+    pub(crate) fn start(spawner: Arc<dyn Spawner>, threads: usize) -> io::Result<ApplyPool> {
         let (queue, work) = sync_channel::<Work>(QUEUE_MAX);
         let work = Arc::new(Mutex::new(work));
         for _ in 0..threads {
             let work = work.clone();
             match spawner.thread("apply", Box::new(move || run(&work))) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(ApplyPool::inline()),
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(ApplyPool::inline(spawner));
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(ApplyPool { queue: Some(queue) })
+        Ok(ApplyPool { queue: Some(queue), spawner })
+    }
+
+    /// Runs a `job` that waits for the disk, beside the threads that apply, and gives back what it returned; `None` if it
+    /// panicked.
+    pub(crate) async fn run_aside<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (told, wait) = oneshot::channel();
+        self.spawner.blocking("checkpoint", Box::new(move || drop(told.send(job())))).await;
+        wait.await.ok()
     }
 
     /// Runs `job` and gives back what it returned; `None` if the threads are gone or it panicked.

@@ -193,7 +193,7 @@ impl Machine {
                             responder.send(Answer(answer));
                         }
                     }
-                    return Ok(());
+                    return self.checkpoint_if_wanted().await;
                 }
                 Err(error @ StateError::DiskFull(_)) => {
                     tracing::warn!(shard = %self.shard, %error, "disk full, a checkpoint waits for room");
@@ -208,7 +208,7 @@ impl Machine {
                     entries.drain(..rest);
                     responders.drain(..rest); // their outcome is unknown to the proposers
                     if entries.is_empty() {
-                        return Ok(());
+                        return self.checkpoint_if_wanted().await;
                     }
                     tokio::time::sleep(DISK_FULL_PATIENCE).await;
                 }
@@ -217,6 +217,33 @@ impl Machine {
                     self.troubles.note(&error);
                     return Err(state_error(error));
                 }
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// Makes the checkpoint that an entry asked for. What was applied is answered before; what comes next waits, in this
+    /// group alone. One that finds no room is made later.
+    async fn checkpoint_if_wanted(&self) -> io::Result<()> {
+        if !self.state.wants_checkpoint() {
+            return Ok(());
+        }
+        let state = self.state.clone();
+        match self.pool.run_aside(move || state.checkpoint()).await.ok_or_else(gone)? {
+            Ok(_) => {
+                self.troubles.clear();
+                Ok(())
+            }
+            Err(error @ StateError::DiskFull(_)) => {
+                tracing::warn!(shard = %self.shard, %error, "disk full, a checkpoint waits for room");
+                self.troubles.note(&error);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(shard = %self.shard, %error, "replica stops: checkpoint failed");
+                self.troubles.note(&error);
+                Err(state_error(error))
             }
         }
     }
@@ -285,7 +312,7 @@ impl RaftStateMachine<Types> for Machine {
                 let result = sink.commit();
                 (sink, result)
             };
-            let (back, result) = self.pool.run(commit).await.ok_or_else(gone)?;
+            let (back, result) = self.pool.run_aside(commit).await.ok_or_else(gone)?;
             sink = back;
             match result {
                 Err(StateError::DiskFull(reason)) => {
@@ -319,8 +346,23 @@ impl RaftStateMachine<Types> for Machine {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use model::{LogIndex, SnapshotSource, StateHash, Term};
+    use model::{BoxFuture, LogIndex, SnapshotSource, Spawner, StateHash, Term};
     use std::sync::Mutex;
+
+    #[derive(Debug)]
+    struct Unused;
+
+    impl Spawner for Unused {
+        fn spawn(&self, _: &'static str, _: BoxFuture<'static, ()>) {
+            unreachable!("nothing is spawned")
+        }
+        fn blocking(&self, _: &'static str, _: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+            unreachable!("nothing waits for the disk")
+        }
+        fn thread(&self, _: &'static str, _: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+            unreachable!("it works inline")
+        }
+    }
 
     /// Applies everything, then finds the disk full: as a shard does whose last entry asks for a checkpoint.
     #[derive(Default)]
@@ -358,8 +400,8 @@ mod tests {
         let applied = Arc::new(watch::Sender::new(None));
         let state = Arc::new(FullAfterwards::default());
         let tail = Arc::default();
-        let machine =
-            Machine::new(ShardId(1), state, ApplyPool::inline(), applied.clone(), tail, Troubles::default());
+        let pool = ApplyPool::inline(Arc::new(Unused));
+        let machine = Machine::new(ShardId(1), state, pool, applied.clone(), tail, Troubles::default());
         let machine = machine.expect("no members are well formed");
         let log_id = LogId { term: Term(1), index: LogIndex(7) };
         let entry = CommittedEntry { log_id, payload: EntryPayload::Blank };

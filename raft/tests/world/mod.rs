@@ -307,7 +307,14 @@ pub struct ListMachine {
     pub checking: AtomicBool,
     /// Whether its disk fails when something is applied.
     pub failing: AtomicBool,
+    /// Whether an entry asked for a checkpoint.
+    wants: AtomicBool,
+    /// Whether its disk does not answer when a checkpoint is made.
+    pub hanging: AtomicBool,
 }
+
+/// A command that asks for a checkpoint.
+pub const CHECKPOINT: &str = "checkpoint";
 
 impl ListMachine {
     fn open(disk: &Arc<Mutex<Content>>) -> ListMachine {
@@ -342,7 +349,10 @@ impl StateMachine for Listed {
             );
             now.applied.log_id = Some(entry.log_id);
             match &entry.payload {
-                EntryPayload::Command(command) => now.commands.push(command.clone()),
+                EntryPayload::Command(command) => {
+                    self.0.wants.fetch_or(&command[..] == CHECKPOINT.as_bytes(), Ordering::Relaxed);
+                    now.commands.push(command.clone());
+                }
                 EntryPayload::Membership(membership) => now.applied.membership = membership.clone(),
                 EntryPayload::Blank => {}
             }
@@ -350,7 +360,14 @@ impl StateMachine for Listed {
         }
         Ok(answers)
     }
+    fn wants_checkpoint(&self) -> bool {
+        self.0.wants.load(Ordering::Relaxed)
+    }
     fn checkpoint(&self) -> Result<Applied, StateError> {
+        self.0.wants.store(false, Ordering::Relaxed);
+        while self.0.hanging.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let now = self.0.now.lock().unwrap().clone();
         *self.0.disk.lock().unwrap() = now.clone();
         Ok(now.applied)
@@ -455,7 +472,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options(lease: Duration) -> RaftOptions {
     let timing = Timing::of(Duration::from_millis(150), lease);
-    RaftOptions { timing, propose_patience: PATIENCE, ..RaftOptions::default() }
+    // One thread that applies: who holds it up holds up everybody.
+    RaftOptions { timing, propose_patience: PATIENCE, apply_threads: 1, ..RaftOptions::default() }
 }
 
 /// For tests in which whoever leads first leads to the end, or hands over: leases are so long that no pause of the
@@ -793,4 +811,9 @@ pub async fn unformed(world: &World, node: u64) -> RaftNode {
         address: address(node).to_string(),
     };
     RaftNode::start(ports, RaftOptions::default(), us, Some(address(node))).await.expect("raft starts")
+}
+
+/// From now on the disk does not answer when a checkpoint of the group is made on this node, or does again.
+pub fn hang_checkpoints(node: &TestNode, shard: ShardId, hanging: bool) {
+    node.machines[&shard].hanging.store(hanging, Ordering::Relaxed);
 }

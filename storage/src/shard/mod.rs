@@ -68,7 +68,10 @@ use state::State;
 use std::{
     ops::{Deref, DerefMut},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use told::Told;
 use view::ViewInner;
@@ -93,6 +96,8 @@ struct Shared {
     /// The last view, shared until something is applied.
     last_view: Mutex<Option<ShardView>>,
     told: Mutex<Told>,
+    /// An entry asked for a checkpoint that was not begun yet.
+    wants_checkpoint: AtomicBool,
 }
 
 impl Shared {
@@ -114,6 +119,7 @@ impl Shared {
     /// Makes the state durable, while others read it.
     fn checkpoint(&self) -> Result<Applied, StateError> {
         let _changing = self.changing();
+        self.wants_checkpoint.store(false, Ordering::Release);
         let written = self.state.read().map_err(broken)?.write_checkpoint()?;
         let mut state = self.state.write().map_err(broken)?;
         if let Some(written) = written {
@@ -183,8 +189,13 @@ impl DataShard {
         }
         let state = State::load(shard, kv, Arc::new(ChunkCache::new(CACHE_BYTES_MAX)))?;
         let told = Mutex::new(Told::of(&state));
-        let (changing, last_view) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { changing, state: RwLock::new(state), last_view, told });
+        let shared = Arc::new(Shared {
+            changing: Mutex::default(),
+            state: RwLock::new(state),
+            last_view: Mutex::default(),
+            told,
+            wants_checkpoint: AtomicBool::new(false),
+        });
         Ok(DataShard { shard, stores: Arc::new(stores), shared })
     }
 
@@ -322,11 +333,15 @@ impl StateMachine for DataShard {
             drop(state);
             let (response, after) = applied?;
             if after == After::Checkpoint {
-                self.shared.checkpoint()?;
+                self.shared.wants_checkpoint.store(true, Ordering::Release);
             }
             responses.push(response);
         }
         Ok(responses)
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        self.shared.wants_checkpoint.load(Ordering::Acquire)
     }
 
     fn checkpoint(&self) -> Result<Applied, StateError> {

@@ -129,6 +129,9 @@ impl Fixture {
         };
         self.log.push(entry.clone());
         let responses = self.shard.apply(&[entry]).expect("the disk works");
+        if self.shard.wants_checkpoint() {
+            self.shard.checkpoint().expect("the disk works");
+        }
         DataResponse::decode(&responses[0]).expect("a response")
     }
 

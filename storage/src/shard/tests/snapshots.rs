@@ -34,6 +34,14 @@ fn twin() -> DataShard {
     replica(Arc::new(MemDisk::new()), Path::new("/replica"))
 }
 
+/// Applies all there is, and makes the checkpoint that it asks for.
+fn follow(replica: &DataShard, f: &Fixture) {
+    replica.apply(&f.log).expect("applies");
+    assert!(replica.wants_checkpoint());
+    replica.checkpoint().expect("the disk works");
+    assert!(!replica.wants_checkpoint());
+}
+
 fn snapshot(f: &Fixture) -> Box<dyn SnapshotSource> {
     f.shard.open_snapshot().expect("a snapshot")
 }
@@ -160,7 +168,7 @@ fn a_replica_is_replaced_under_its_readers_over_rocksdb() {
 fn a_lagging_replica_receives_only_partitions_that_differ() {
     let mut f = filled();
     let lagging = twin();
-    lagging.apply(&f.log).expect("applies");
+    follow(&lagging, &f);
     fill(&mut f, 150, 170);
     f.checkpoint(7 * HOUR);
     let source = snapshot(&f);
@@ -271,7 +279,7 @@ fn a_part_that_arrives_altered_is_refused_and_received_again() {
 fn a_damaged_partition_of_the_receiver_is_received_instead_of_kept() {
     let mut f = filled();
     let lagging = twin();
-    lagging.apply(&f.log).expect("applies");
+    follow(&lagging, &f);
     damage(&lagging);
     fill(&mut f, 150, 160);
     f.checkpoint(7 * HOUR);
