@@ -114,7 +114,7 @@ faults! {
     Reset = "reset", form(Nobody, Nothing, Instant);
     /// Syncs take long.
     SlowSync = "slow-sync", form(One, Span, Given);
-    /// A disk does not answer, from less than a lease to seconds: a sync that stalls.
+    /// A disk does not answer, from less than a lease to longer than a node waits for it: a sync that stalls.
     Stall = "stall", form(One, Nothing, Given);
     /// A disk is full, log and stores.
     Full = "full", form(One, Nothing, Given);

@@ -118,6 +118,8 @@ pub(crate) fn decide(fault: Fault, dice: &Dice, scene: &Scene<'_>) -> Option<Eve
         Fault::Narrow => (dice.between(20, 400), long),
         Fault::Datagrams => (dice.between(1, 60), long),
         Fault::SlowSync => (dice.between(50, 300), long),
+        // Longer than a node waits for its disk.
+        Fault::Stall if dice.chance(12) => (0, dice.millis(22_000, 40_000)),
         Fault::Stall if dice.chance(50) => (0, dice.millis(200, 900)),
         Fault::Stall => (0, dice.millis(900, 8000)),
         Fault::SyncError | Fault::ReadError | Fault::WriteError => (0, dice.millis(3000, 10_000)),

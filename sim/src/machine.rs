@@ -7,7 +7,7 @@
 use crate::{
     dice::Dice,
     net::{SimNet, Wires},
-    ports::{DiskPace, SimClock, SimHost, SimRng, SimSpawner, WallClock},
+    ports::{DiskPace, Ended, SimClock, SimHost, SimRng, SimSpawner, WallClock},
     trace,
 };
 use anyhow::Context;
@@ -79,7 +79,7 @@ struct Process {
     began: Duration,
     base: Instant,
     probe: Arc<Mutex<Option<Probe>>>,
-    ended: Arc<Mutex<Option<Result<(), String>>>>,
+    ended: Ended,
     orders: mpsc::Sender<Order>,
 }
 
@@ -206,7 +206,8 @@ impl Machine {
         wires.begin(ip);
         let base = runtime.block_on(async { Instant::now() });
         let clock = runtime.block_on(async { Arc::new(SimClock::new(now, self.wall.clone())) });
-        let (host, orders) = SimHost::new(self.name);
+        let ended = Ended::default();
+        let (host, orders) = SimHost::new(self.name, ended.clone());
         let ports = NodePorts {
             clock: clock.clone(),
             rng: Arc::new(SimRng::new(dice("rng"))),
@@ -220,7 +221,6 @@ impl Machine {
             tuning: self.tuning,
         };
         let probe = Arc::new(Mutex::new(None));
-        let ended = Arc::new(Mutex::new(None));
         let (born, end) = (probe.clone(), ended.clone());
         runtime.spawn(async move {
             let tell = move |probe| *born.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);

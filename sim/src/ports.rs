@@ -96,6 +96,8 @@ pub struct DiskPace {
     pub sync_ms_max: AtomicU64,
     /// World time in milliseconds until which nothing is written.
     pub stalled_until_ms: AtomicU64,
+    /// World time in milliseconds at which somebody last waited because of that.
+    pub waited_ms: AtomicU64,
 }
 
 impl Default for DiskPace {
@@ -104,12 +106,27 @@ impl Default for DiskPace {
             sync_ms_min: AtomicU64::new(1),
             sync_ms_max: AtomicU64::new(3),
             stalled_until_ms: AtomicU64::new(0),
+            waited_ms: AtomicU64::new(0),
         }
     }
 }
 
-/// Tasks on the process's runtime; no threads; blocking work runs inline, that of the log after the time that the
-/// disk takes.
+impl DiskPace {
+    /// Whether at world time `now` somebody waits, or did a moment ago, because nothing is written.
+    #[must_use]
+    pub fn holds_up(&self, now: Duration) -> bool {
+        let waited = self.waited_ms.load(Ordering::Relaxed);
+        waited > 0 && now.as_millis() as u64 <= waited + 2 * STALL_LOOK.as_millis() as u64
+    }
+}
+
+/// Between two looks whether a stalled disk works again.
+const STALL_LOOK: Duration = Duration::from_millis(100);
+/// Blocking work that waits for the disk.
+const DISK_WORK: [&str; 2] = ["log", "checkpoint"];
+
+/// Tasks on the process's runtime; no threads; blocking work runs inline, that of the log and checkpoints after the time
+/// that the disk takes.
 #[derive(Debug)]
 pub struct SimSpawner {
     dice: Mutex<Dice>,
@@ -134,11 +151,19 @@ impl Spawner for SimSpawner {
         let min = self.pace.sync_ms_min.load(Ordering::Relaxed);
         let max = self.pace.sync_ms_max.load(Ordering::Relaxed).max(min);
         let takes = self.dice.lock().unwrap_or_else(PoisonError::into_inner).between(min, max);
-        let now = self.clock.world().as_millis() as u64;
-        let stall = self.pace.stalled_until_ms.load(Ordering::Relaxed).saturating_sub(now);
+        let (clock, pace) = (self.clock.clone(), self.pace.clone());
         Box::pin(async move {
-            if name == "log" {
-                tokio::time::sleep(Duration::from_millis(takes + stall)).await;
+            if DISK_WORK.contains(&name) {
+                loop {
+                    let now = clock.world().as_millis() as u64;
+                    let stall = pace.stalled_until_ms.load(Ordering::Relaxed).saturating_sub(now);
+                    if stall == 0 {
+                        break;
+                    }
+                    pace.waited_ms.store(now, Ordering::Relaxed);
+                    tokio::time::sleep(STALL_LOOK.min(Duration::from_millis(stall))).await;
+                }
+                tokio::time::sleep(Duration::from_millis(takes)).await;
             }
             work();
         })
@@ -154,14 +179,18 @@ impl Spawner for SimSpawner {
 pub struct SimHost {
     name: String,
     orders: Mutex<Option<mpsc::Receiver<Order>>>,
+    ended: Ended,
 }
 
+/// How a process came to its end, once it has.
+pub type Ended = Arc<Mutex<Option<Result<(), String>>>>;
+
 impl SimHost {
-    /// A process on the host `name`, and where its orders go in.
+    /// A process on the host `name` that tells its end to `ended`, and where its orders go in.
     #[must_use]
-    pub fn new(name: &str) -> (SimHost, mpsc::Sender<Order>) {
+    pub fn new(name: &str, ended: Ended) -> (SimHost, mpsc::Sender<Order>) {
         let (told, orders) = mpsc::channel(8);
-        (SimHost { name: name.to_owned(), orders: Mutex::new(Some(orders)) }, told)
+        (SimHost { name: name.to_owned(), orders: Mutex::new(Some(orders)), ended }, told)
     }
 }
 
@@ -190,5 +219,9 @@ impl Host for SimHost {
     fn orders(&self) -> io::Result<mpsc::Receiver<Order>> {
         let taken = self.orders.lock().unwrap_or_else(PoisonError::into_inner).take();
         taken.ok_or_else(|| io::Error::other("orders are given out once"))
+    }
+
+    fn abort(&self, reason: &str) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Err(reason.to_owned()));
     }
 }

@@ -8,6 +8,7 @@ pub const SOMETIMES: &[&str] = &[
     "a damaged node did not start",
     "a name was lost with the power",
     "a node was replaced",
+    "a node whose disk hung ended itself",
     "a node whose log went backwards fenced itself",
     "a shard had no leader in time for a query",
     "a stranger was turned away",

@@ -79,6 +79,8 @@ pub struct Report {
     pub deaths: BTreeMap<&'static str, u64>,
     /// Paths that were taken, beside the points.
     pub sometimes: BTreeMap<&'static str, u64>,
+    /// Slots that were recorded as missed, of all targets together; 0 where slots are not judged.
+    pub missed: u64,
     /// Terms that had a leader, of all shards together.
     pub terms: u64,
     /// Hashes compared between nodes.
@@ -125,6 +127,8 @@ struct World {
     faults: BTreeMap<&'static str, u64>,
     /// What went wrong, as far as a script can say it.
     told: Vec<Event>,
+    /// Slots that were recorded as missed.
+    missed: u64,
 }
 
 fn ip(index: usize) -> IpAddr {
@@ -267,6 +271,7 @@ impl World {
             dice,
             faults: BTreeMap::new(),
             told: Vec::new(),
+            missed: 0,
         })
     }
 
@@ -683,6 +688,7 @@ impl World {
                 .filter(|gap| gap["target"]["instance"] == name.as_str())
                 .filter_map(|gap| Some((millis(&gap["from"])?, millis(&gap["to"])?, gap["slots"].as_u64()?)))
                 .collect();
+            self.missed += missed.iter().map(|(_, _, slots)| slots).sum::<u64>();
             if samples.len() < 2 {
                 return Err(Violation {
                     invariant: "O6",
@@ -721,6 +727,7 @@ impl World {
             sometimes: sometimes::counts(),
             script: Script { load: self.plan.load, lasts: self.plan.chaos, events: told },
             story: Vec::new(),
+            missed: self.missed,
             terms: self.replicas.terms().values().sum(),
             hashes: self.replicas.compared,
             memory: memory::peak(),

@@ -21,6 +21,9 @@ const LOCK_ATTEMPTS: u32 = 100;
 /// Orders that may wait; more of the same kind change nothing.
 const ORDERS_MAX: usize = 8;
 
+/// Time for the last log line.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// What a process is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -85,6 +88,9 @@ pub trait Host: Send + Sync + Debug {
     /// # Errors
     /// If the system gives no signals.
     fn orders(&self) -> io::Result<mpsc::Receiver<Order>>;
+    /// Ends the process at once, without finishing anything, because of this. It returns only where the process is
+    /// simulated, which then ends within a millisecond.
+    fn abort(&self, reason: &str);
 }
 
 /// The limit of this name that is in force, of what `/proc/PID/limits` holds.
@@ -168,6 +174,19 @@ impl Host for SystemHost {
             });
         }
         Ok(orders)
+    }
+
+    /// Says why on a thread of its own: a disk that hangs may be the journal's, too, and who writes there then waits
+    /// with it.
+    fn abort(&self, reason: &str) {
+        let text = reason.to_owned();
+        let saying = std::thread::Builder::new()
+            .name("last words".to_owned())
+            .spawn(move || tracing::error!(reason = text, "the process ends"));
+        if saying.is_ok() {
+            std::thread::sleep(LAST_WORDS);
+        }
+        std::process::abort();
     }
 }
 

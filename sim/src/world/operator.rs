@@ -23,6 +23,8 @@ use std::{
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// What a node says that lacks what it had acknowledged.
 const WENT_BACKWARDS: &str = "went backwards";
+/// What a node says whose disk owes it an answer.
+const DISK_HUNG: &str = "the disk has not answered";
 /// Where a node is that does not belong here.
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 1));
 /// Where it serves its API: our clients do not ask there.
@@ -77,7 +79,11 @@ impl World {
         self.gone(index);
         self.starting.insert(index, self.now + RESTART_PAUSE);
         let machine = &self.machines[index];
-        let excused = machine.is_stop_ordered() || machine.hurt.is_some() || self.ledger().excuses.disks;
+        let hung =
+            ended.as_ref().is_err_and(|reason| reason.contains(DISK_HUNG)) && machine.pace.holds_up(self.now);
+        sometimes::happened("a node whose disk hung ended itself", hung.into());
+        let excused =
+            hung || machine.is_stop_ordered() || machine.hurt.is_some() || self.ledger().excuses.disks;
         if !excused {
             let text = format!("{} ended by itself: {ended:?}", machine.name);
             self.ledger().violate("O12", text);
