@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// Propose a command on the leader.
 pub(crate) const PROPOSE: u16 = CALL_KIND_MIN;
@@ -100,6 +101,20 @@ where
     })
 }
 
+/// Runs work that takes a while beside the thread that asks: calls are answered on raft's, which has heartbeats to send.
+pub(crate) async fn aside<T: Send + 'static>(
+    node: &Arc<Node>,
+    work: impl FnOnce(&Node) -> T + Send + 'static,
+) -> Result<T, String> {
+    let (told, wait) = oneshot::channel();
+    let here = node.clone();
+    let work = move || {
+        let _gave_up = told.send(work(&here));
+    };
+    node.ports.spawner.blocking("call", Box::new(work)).await;
+    wait.await.map_err(|_| "the answer could not be made".to_owned())
+}
+
 /// Answers the calls of other nodes from now on.
 pub(crate) fn register(node: &Arc<Node>) {
     let weak = Arc::downgrade(node);
@@ -122,13 +137,16 @@ pub(crate) fn register(node: &Arc<Node>) {
     );
     raft.register(
         TARGETS,
-        handler(&weak, |node, _| async move { Ok(encode(&targets::scraped_here(&node))) }),
+        handler(
+            &weak,
+            |node, _| async move { aside(&node, |node| encode(&targets::scraped_here(node))).await },
+        ),
     );
     raft.register(
         METADATA,
         handler(&weak, |node, body| async move {
             let metric: Option<String> = decode(&body)?;
-            Ok(encode(&targets::metadata_here(&node, metric.as_deref())))
+            aside(&node, move |node| encode(&targets::metadata_here(node, metric.as_deref()))).await
         }),
     );
 }

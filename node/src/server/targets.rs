@@ -103,7 +103,8 @@ impl NodeTargets {
     async fn list_all(&self) -> TargetList {
         let plan = self.node.plan.borrow().clone();
         let mut scraped: BTreeMap<(String, Labels, String), (NodeId, Scraped)> = BTreeMap::new();
-        let here = (self.node.id(), scraped_here(&self.node));
+        let here = calls::aside(&self.node, scraped_here).await.unwrap_or_default();
+        let here = (self.node.id(), here);
         for (id, list) in self.ask(calls::TARGETS, bytes::Bytes::new()).await.into_iter().chain([here]) {
             for one in list {
                 scraped.insert((one.job.clone(), (&one.labels).into(), one.url.clone()), (id, one));
@@ -137,7 +138,9 @@ impl NodeTargets {
 
     async fn all_metadata(&self, metric: Option<&str>) -> Vec<TargetMetadata> {
         let body = calls::encode(&metric);
-        let here = metadata_here(&self.node, metric);
+        let wanted = metric.map(str::to_owned);
+        let here = calls::aside(&self.node, move |node| metadata_here(node, wanted.as_deref()));
+        let here = here.await.unwrap_or_default();
         let there = self.ask::<ScrapedMetadata>(calls::METADATA, body).await;
         let all = here.into_iter().chain(there.into_iter().flat_map(|(_, list)| list));
         all.map(|one| TargetMetadata {
