@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 /// Patience with one offer.
 const OFFER_PATIENCE: Duration = Duration::from_secs(10);
@@ -51,31 +51,71 @@ struct State {
 /// Offers and shows the configuration.
 pub(crate) struct Configuration {
     node: Arc<Node>,
+    files: Arc<Files>,
+    /// Held by whoever works with files: one at a time, so that a disk that hangs takes one thread.
+    disk: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The files of this node, and what is remembered of them. Waits for the disk.
+struct Files {
+    fs: Arc<dyn Fs>,
+    /// The configuration file.
+    file: PathBuf,
+    /// Where it is remembered what was offered.
+    remembered: PathBuf,
     state: Mutex<State>,
 }
 
-fn hash(text: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
-}
-
-impl Configuration {
-    pub(crate) fn new(node: Arc<Node>) -> Configuration {
-        let path = node.options.data.join(REMEMBERED);
-        let remembered = node.ports.fs.read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let state = State { remembered: remembered.unwrap_or_default(), ..State::default() };
-        Configuration { node, state: Mutex::new(state) }
-    }
-
+impl Files {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the last reload was, and whether it succeeded.
-    pub(crate) fn last_reload(&self) -> (TimestampMs, bool) {
-        let state = self.state();
-        let at =
-            if state.last_reload == TimestampMs::default() { self.node.started } else { state.last_reload };
-        (at, !state.last_reload_failed)
+    /// Where relative paths begin.
+    fn base(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The text of the configuration file.
+    fn text(&self) -> Result<String, String> {
+        let path = self.file.display();
+        let bytes = self.fs.read(&self.file).map_err(|error| format!("{path}:0: {error}"))?;
+        String::from_utf8(bytes).map_err(|_| format!("{path}:0: not UTF-8"))
+    }
+
+    /// Contents of the service discovery files that the patterns name, and that this node has and can use.
+    fn read(&self, patterns: &[String]) -> ConfigFiles {
+        let mut files = ConfigFiles::new();
+        for pattern in patterns {
+            for path in expand(&*self.fs, self.base(), pattern) {
+                let full = self.base().join(&path);
+                match self.fs.read(&full) {
+                    Ok(contents) => files.extend(self.usable(&path, contents).map(|text| (path, text))),
+                    Err(error) => tracing::debug!(file = %full.display(), %error, "left out"),
+                }
+            }
+        }
+        files
+    }
+
+    /// The text of a file of targets, if it can be used.
+    fn usable(&self, path: &str, contents: Vec<u8>) -> Option<String> {
+        let hash = xxhash_rust::xxh3::xxh3_64(&contents);
+        let offered = self.state().remembered.files.get(path) == Some(&hash);
+        let checked = checked_file(path, contents, offered);
+        let mut state = self.state();
+        match checked {
+            Ok(text) => {
+                state.broken.remove(path);
+                Some(text)
+            }
+            Err(error) => {
+                if state.broken.insert(path.to_owned(), hash) != Some(hash) {
+                    tracing::warn!(%error, "file of targets cannot be used; its last good targets stay");
+                }
+                None
+            }
+        }
     }
 
     /// When a reload last succeeded; `None` before the first one.
@@ -94,9 +134,57 @@ impl Configuration {
             }
             serde_json::to_vec(&state.remembered).expect("numbers and texts are JSON")
         };
-        if let Err(error) = self.node.ports.fs.replace(&self.node.options.data.join(REMEMBERED), &bytes) {
+        if let Err(error) = self.fs.replace(&self.remembered, &bytes) {
             tracing::warn!(%error, "what was offered cannot be remembered; it will be offered again at the next start");
         }
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+impl Configuration {
+    pub(crate) fn new(node: Arc<Node>) -> Configuration {
+        let (fs, path) = (node.ports.fs.clone(), node.options.data.join(REMEMBERED));
+        let remembered = fs.read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let state = State { remembered: remembered.unwrap_or_default(), ..State::default() };
+        let file = node.options.config_file.clone();
+        let files = Arc::new(Files { fs, file, remembered: path, state: Mutex::new(state) });
+        Configuration { node, files, disk: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.files.state()
+    }
+
+    /// Works with files beside the threads that serve; nothing comes of it if that panics.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let turn = self.disk.clone().lock_owned().await;
+        let (told, wait) = oneshot::channel();
+        let files = self.files.clone();
+        let work = move || {
+            let outcome = work(&files);
+            drop(turn); // held until here also if nobody waits any more
+            let _gave_up = told.send(outcome);
+        };
+        self.node.ports.spawner.blocking("configuration", Box::new(work)).await;
+        wait.await.map_err(|_| "files could not be read or written".to_owned())
+    }
+
+    /// When the last reload was, and whether it succeeded.
+    pub(crate) fn last_reload(&self) -> (TimestampMs, bool) {
+        let state = self.state();
+        let at =
+            if state.last_reload == TimestampMs::default() { self.node.started } else { state.last_reload };
+        (at, !state.last_reload_failed)
+    }
+
+    async fn remember(&self, change: impl FnOnce(&mut Remembered) + Send + 'static) {
+        let _said = self.on_disk(|files| files.remember(change)).await;
     }
 
     /// Offers the file as it was at the start.
@@ -119,7 +207,7 @@ impl Configuration {
     /// Offers a text that was checked.
     async fn offer(&self, text: &str, mode: OfferMode) -> Result<ConfigVersion, String> {
         let config = self.check(text)?;
-        let files = self.read_files(&config);
+        let files = self.read_files(&config).await?;
         let hashes: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.clone(), hash(text))).collect();
         let files = self.files_to_offer(&config, files);
         let offer = MetaCommand::OfferConfig {
@@ -130,10 +218,12 @@ impl Configuration {
             at: self.node.ports.clock.now(),
         };
         let version = self.propose(&offer).await?;
-        self.remember(|remembered| {
-            remembered.text = Some(hash(text));
+        let text = hash(text);
+        self.remember(move |remembered| {
+            remembered.text = Some(text);
             remembered.files.extend(hashes);
-        });
+        })
+        .await;
         Ok(version)
     }
 
@@ -165,46 +255,13 @@ impl Configuration {
     }
 
     /// Contents of the service discovery files that a configuration names, and that this node has and can use.
-    fn read_files(&self, config: &config::Config) -> ConfigFiles {
-        let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
-        let mut files = ConfigFiles::new();
-        for pattern in config.file_sd_patterns() {
-            for path in expand(&*self.node.ports.fs, base, &pattern) {
-                let full = base.join(&path);
-                match self.node.ports.fs.read(&full) {
-                    Ok(contents) => files.extend(self.usable(&path, contents).map(|text| (path, text))),
-                    Err(error) => tracing::debug!(file = %full.display(), %error, "left out"),
-                }
-            }
-        }
-        files
-    }
-
-    /// The text of a file of targets, if it can be used.
-    fn usable(&self, path: &str, contents: Vec<u8>) -> Option<String> {
-        let hash = xxhash_rust::xxh3::xxh3_64(&contents);
-        let offered = self.state().remembered.files.get(path) == Some(&hash);
-        let checked = checked_file(path, contents, offered);
-        let mut state = self.state();
-        match checked {
-            Ok(text) => {
-                state.broken.remove(path);
-                Some(text)
-            }
-            Err(error) => {
-                if state.broken.insert(path.to_owned(), hash) != Some(hash) {
-                    tracing::warn!(%error, "file of targets cannot be used; its last good targets stay");
-                }
-                None
-            }
-        }
+    async fn read_files(&self, config: &config::Config) -> Result<ConfigFiles, String> {
+        let patterns = config.file_sd_patterns();
+        self.on_disk(move |files| files.read(&patterns)).await
     }
 
     async fn reload_file(&self) -> Result<(), String> {
-        let path = &self.node.options.config_file;
-        let bytes =
-            self.node.ports.fs.read(path).map_err(|error| format!("{}:0: {error}", path.display()))?;
-        let text = String::from_utf8(bytes).map_err(|_| format!("{}:0: not UTF-8", path.display()))?;
+        let text = self.on_disk(Files::text).await??;
         self.check(&text)?;
         let version = self.offer(&text, OfferMode::Replace).await?;
         self.wait_in_force(version).await;
@@ -229,8 +286,8 @@ impl Configuration {
                     continue;
                 };
                 let Ok(config) = this.check(&text) else { continue };
-                let mut files = this.read_files(&config);
-                files.extend(this.deleted_files(&files, &mut seen));
+                let Ok(mut files) = this.read_files(&config).await else { continue };
+                files.extend(this.deleted_files(&files, &mut seen).await);
                 let here = files.clone();
                 let changed: ConfigFiles = {
                     let remembered = &this.state().remembered.files;
@@ -266,17 +323,25 @@ impl Configuration {
     /// Files that were deleted under this node's eyes lose their targets, as in Prometheus; one that cannot be read
     /// keeps them, and one that was missing from the first look on says nothing. `seen` counts for each file that was
     /// there the looks since.
-    fn deleted_files(&self, there: &ConfigFiles, seen: &mut BTreeMap<String, u32>) -> ConfigFiles {
+    async fn deleted_files(&self, there: &ConfigFiles, seen: &mut BTreeMap<String, u32>) -> ConfigFiles {
         let state = self.node.meta.state();
-        let base = self.node.options.config_file.parent().unwrap_or(Path::new(""));
         seen.extend(there.keys().map(|path| (path.clone(), 0)));
         // Only those that the configuration in force knows.
         seen.retain(|path, _| state.config().is_some_and(|config| config.files.contains_key(path)));
         let mut deleted = ConfigFiles::new();
-        for (path, looks) in seen.iter_mut().filter(|(path, _)| !there.contains_key(*path)) {
-            *looks = if self.node.ports.fs.exists(&base.join(path)) { 0 } else { *looks + 1 };
+        let unread: Vec<String> = seen.keys().filter(|path| !there.contains_key(*path)).cloned().collect();
+        if unread.is_empty() {
+            return deleted;
+        }
+        let look = |files: &Files| {
+            let missing = |path: &String| !files.fs.exists(&files.base().join(path));
+            unread.into_iter().map(|path| (missing(&path), path)).collect::<Vec<_>>()
+        };
+        for (missing, path) in self.on_disk(look).await.unwrap_or_default() {
+            let Some(looks) = seen.get_mut(&path) else { continue };
+            *looks = if missing { *looks + 1 } else { 0 };
             if *looks >= GONE_LOOKS {
-                deleted.insert(path.clone(), NO_GROUPS.to_owned());
+                deleted.insert(path, NO_GROUPS.to_owned());
             }
         }
         deleted
@@ -298,7 +363,7 @@ impl Configuration {
                 return tracing::warn!(%error, "changed files of targets not offered yet");
             }
         }
-        self.remember(|remembered| remembered.files.extend(seen));
+        self.remember(move |remembered| remembered.files.extend(seen)).await;
     }
 }
 
@@ -390,7 +455,7 @@ impl ConfigSource for Configuration {
     fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
         Box::pin(async move {
             let config = self.check_named(config::OFFERED, &yaml)?;
-            let files = self.files_to_offer(&config, self.read_files(&config));
+            let files = self.files_to_offer(&config, self.read_files(&config).await?);
             let at = self.node.ports.clock.now();
             let offer =
                 MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
