@@ -113,6 +113,22 @@ impl RaftNode {
         outcome(shard, swapped)
     }
 
+    /// Removes nodes that receive entries without a vote.
+    ///
+    /// # Errors
+    /// See [`MemberError`]; `Invalid` if one of them has a vote.
+    pub async fn remove_learners(
+        &self,
+        shard: ShardId,
+        nodes: &BTreeSet<NodeId>,
+        deadline: Duration,
+    ) -> Result<(), MemberError> {
+        let group = self.led(shard)?;
+        let gone = openraft::ChangeMembers::RemoveNodes(nodes.iter().map(|node| node.0).collect());
+        let removed = timeout(deadline, group.raft.change_membership(gone, false)).await;
+        outcome(shard, removed).map(drop)
+    }
+
     /// Finishes a change of members that was broken off between its two halves: the newer voters remain. Does nothing
     /// if there is none.
     ///

@@ -14,7 +14,7 @@ use raft::{
     GroupStatus,
     meta::{MetaCommand, MetaState},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// Between two steps.
@@ -44,6 +44,14 @@ async fn step(node: &Node, shard: ShardId) {
         match node.raft.finish_change(shard, CHANGE_PATIENCE).await {
             Ok(()) => tracing::info!(%shard, "finished a change of members that was broken off"),
             Err(error) => tracing::warn!(%shard, %error, "change of members not finished yet"),
+        }
+        return;
+    }
+    let gone = removed_learners(&state, &status);
+    if !gone.is_empty() {
+        match node.raft.remove_learners(shard, &gone, CHANGE_PATIENCE).await {
+            Ok(()) => tracing::info!(%shard, ?gone, "removed learners that are no longer of this cluster"),
+            Err(error) => tracing::warn!(%shard, ?gone, %error, "learners not removed yet"),
         }
         return;
     }
@@ -77,6 +85,13 @@ async fn step(node: &Node, shard: ShardId) {
         }
         return;
     }
+}
+
+/// Newcomers that died on their way, and whose place another one took: nobody would swap them in any more, and each would
+/// be sent entries for ever.
+fn removed_learners(state: &MetaState, status: &GroupStatus) -> BTreeSet<NodeId> {
+    let is_removed = |id: &&NodeId| state.nodes.get(id).is_some_and(|record| record.removed_at.is_some());
+    status.learners.iter().filter(is_removed).copied().collect()
 }
 
 /// The voter that bears the newcomer's name: what it replaces, or another newcomer of that name that died on its way.
