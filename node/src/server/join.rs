@@ -549,18 +549,37 @@ fn member(proposal: &Proposal, name: &str, node: NodeId) -> Standing {
 /// Keeps the addresses of peers up to date: from meta, and from asking at the addresses of the flags, which works
 /// also when meta is not to be read.
 async fn find_peers(node: Arc<Node>) {
+    let mut known: BTreeMap<NodeId, String> = BTreeMap::new();
     loop {
         let state = node.meta.state();
         let us = node.id();
-        for (id, record) in
-            state.members().filter(|(id, record)| *id != us && !record.cluster_address.is_empty())
-        {
-            node.raft.set_peer_address(id, &record.cluster_address);
-        }
         for (id, _) in state.nodes.iter().filter(|(_, record)| record.removed_at.is_some()) {
             node.raft.forget_peer(*id);
         }
-        join_all(node.options.peers.iter().map(|address| greet(&node, address))).await;
+        // Nobody waits for who does not answer.
+        let linked = node.raft.silence();
+        for (id, record) in state.members().filter(|(id, _)| *id != us && !linked.contains_key(id)) {
+            if !record.cluster_address.is_empty() {
+                node.raft.set_peer_address(id, &record.cluster_address);
+            }
+        }
+        let greeted = join_all(node.options.peers.iter().map(|address| greet(&node, address))).await;
+        let greeted: BTreeMap<NodeId, &str> = greeted.into_iter().flatten().collect();
+        let silence = node.raft.silence();
+        let of_meta = state.members().filter(|(_, record)| !record.cluster_address.is_empty());
+        let of_meta: BTreeMap<NodeId, &str> =
+            of_meta.map(|(id, record)| (id, record.cluster_address.as_str())).collect();
+        let removed = |id: &NodeId| state.nodes.get(id).is_some_and(|record| record.removed_at.is_some());
+        let peers: BTreeSet<NodeId> = of_meta.keys().chain(greeted.keys()).copied().collect();
+        for id in peers.into_iter().filter(|id| *id != us && !removed(id)) {
+            let silent = silence.get(&id).copied().flatten();
+            let meta = of_meta.get(&id).copied();
+            let before = known.get(&id).map(String::as_str);
+            if let Some(address) = new_address(silent, greeted.get(&id).copied(), meta, before) {
+                node.raft.set_peer_address(id, address);
+            }
+        }
+        known = of_meta.into_iter().map(|(id, address)| (id, address.to_owned())).collect();
         let silence = node.raft.silence();
         let heard = |id| silence.get(&id).copied().flatten().is_some_and(|silent| silent < ROUND_SETTLED);
         let settled = state.cluster_id.is_some() && state.members().all(|(id, _)| id == us || heard(id));
@@ -568,19 +587,32 @@ async fn find_peers(node: Arc<Node>) {
     }
 }
 
-/// Asks whoever answers at an address who it is, and whether we are still welcome.
-async fn greet(node: &Arc<Node>, address: &str) {
-    let Ok((peer, answer)) = node.raft.call_address(address, STANDING, Bytes::new(), CALL_PATIENCE).await
-    else {
-        return;
-    };
+/// Where a peer is from now on, if that changes; `silent` is for how long it was not heard, `before` where meta had it a
+/// round ago. A link that works is left alone, whatever meta says, unless that is new: an address that others cannot
+/// reach, or not from here, would tear it down. Else it is where it answered just now, or where meta has it.
+fn new_address<'a>(
+    silent: Option<Duration>,
+    greeted: Option<&'a str>,
+    meta: Option<&'a str>,
+    before: Option<&str>,
+) -> Option<&'a str> {
+    let moved = before.is_some() && meta.is_some() && before != meta;
+    match silent.is_none_or(|silent| silent >= ROUND_SETTLED) {
+        true => greeted.or(meta),
+        false if moved => meta,
+        false => None,
+    }
+}
+
+/// Asks whoever answers at an address who it is, and whether we are still welcome; yields which peer it is.
+async fn greet<'a>(node: &Arc<Node>, address: &'a str) -> Option<(NodeId, &'a str)> {
+    let called = node.raft.call_address(address, STANDING, Bytes::new(), CALL_PATIENCE).await;
+    let (peer, answer) = called.ok()?;
     let us = node.raft.identity();
+    let mut found = None;
     match (peer.cluster, peer.node) {
         (Some(cluster), Some(id)) if Some(cluster) == us.cluster && Some(id) != us.node => {
-            let heard = node.raft.silence().get(&id).copied().flatten();
-            if heard.is_none_or(|silent| silent >= ROUND_SETTLED) {
-                node.raft.set_peer_address(id, address);
-            }
+            found = Some((id, address));
         }
         (Some(cluster), _) if us.cluster.is_some_and(|ours| ours != cluster) => {
             tracing::warn!(address, theirs = %cluster, "the node at this address belongs to another cluster");
@@ -595,6 +627,7 @@ async fn greet(node: &Arc<Node>, address: &str) {
         );
         node.unwelcome.send_replace(Some(text));
     }
+    found
 }
 
 /// Tells meta where this node is, whenever that differs from what meta knows.
@@ -621,5 +654,26 @@ pub(super) async fn announce(node: Arc<Node>) {
             }
         }
         sleep(ROUND_SETTLED).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEARD: Option<Duration> = Some(Duration::from_millis(20));
+
+    #[test]
+    fn a_link_that_works_is_left_alone_unless_its_peer_moves() {
+        assert_eq!(new_address(HEARD, Some("a:1"), Some("b:1"), None), None);
+        assert_eq!(new_address(HEARD, Some("a:1"), Some("b:1"), Some("b:1")), None);
+        assert_eq!(new_address(HEARD, None, Some("c:1"), Some("b:1")), Some("c:1"));
+    }
+
+    #[test]
+    fn a_silent_peer_is_looked_for_where_it_answers_else_where_meta_has_it() {
+        assert_eq!(new_address(None, Some("a:1"), Some("b:1"), Some("b:1")), Some("a:1"));
+        assert_eq!(new_address(Some(ROUND_SETTLED), None, Some("b:1"), Some("b:1")), Some("b:1"));
+        assert_eq!(new_address(None, None, None, None), None);
     }
 }
