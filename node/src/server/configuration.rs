@@ -118,11 +118,6 @@ impl Files {
         }
     }
 
-    /// When a reload last succeeded; `None` before the first one.
-    pub(crate) fn last_good_reload(&self) -> Option<TimestampMs> {
-        self.state().last_good_reload
-    }
-
     fn remember(&self, change: impl FnOnce(&mut Remembered)) {
         let bytes = {
             let mut state = self.state();
@@ -173,6 +168,11 @@ impl Configuration {
         };
         self.node.ports.spawner.blocking("configuration", Box::new(work)).await;
         wait.await.map_err(|_| "files could not be read or written".to_owned())
+    }
+
+    /// When a reload last succeeded; `None` before the first one.
+    pub(crate) fn last_good_reload(&self) -> Option<TimestampMs> {
+        self.state().last_good_reload
     }
 
     /// When the last reload was, and whether it succeeded.
