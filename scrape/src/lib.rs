@@ -26,7 +26,9 @@ mod testing;
 pub use config::ScrapeConfig;
 pub use fetch::{BODY_ROOM_BYTES, BodyRoom, ScrapeError, SecretFiles};
 pub use schedule::{Assignment, MissedReason, MissedSlots};
-pub use scraper::{Health, Outcome, Scraper, ScraperOptions, ScraperOutput, ScraperPorts, TargetStatus};
+pub use scraper::{
+    Health, Outcome, Scraper, ScraperOptions, ScraperOutput, ScraperPorts, TargetStatus, failed_row,
+};
 pub use series::{MetricMetadata, schema_of_bucket_factor};
 pub use target::{Target, TargetGroup, TargetSet};
 pub use yaml::yaml_options;

@@ -93,6 +93,14 @@ impl Job {
         lock(&self.status).clone()
     }
 
+    pub(super) fn fail(&self, slot: TimestampMs, error: String) {
+        let mut status = lock(&self.status);
+        if status.last_slot == Some(slot) {
+            status.health = Health::Down;
+            status.last_error = error;
+        }
+    }
+
     pub(super) fn metadata(&self) -> Vec<MetricMetadata> {
         lock(&self.memory).cache.metadata()
     }

@@ -13,7 +13,7 @@ mod job;
 mod outcome;
 mod status;
 
-pub use outcome::{Outcome, ScraperOutput};
+pub use outcome::{Outcome, ScraperOutput, failed_row};
 pub use status::{Health, TargetStatus};
 
 use crate::fetch::{BodyRoom, SecretFiles};
@@ -165,6 +165,15 @@ impl Scraper {
     #[must_use]
     pub fn status(&self) -> Vec<TargetStatus> {
         lock(&self.shared.jobs).values().map(|job| job.status()).collect()
+    }
+
+    /// Says of the scrape for a slot that it failed after all, because its outcome cannot be committed; if it is still
+    /// the last one of its target.
+    pub fn fail(&self, source: &SourceKey, slot: TimestampMs, error: String) {
+        let job = lock(&self.shared.jobs).get(source).cloned();
+        if let Some(job) = job {
+            job.fail(slot, error);
+        }
     }
 
     /// What a target says of its metrics; empty if it is not scraped here.

@@ -1,7 +1,7 @@
 //! What a scrape yields, and how its rows are put together.
 
 use crate::schedule::MissedSlots;
-use crate::series::{Ingested, SeriesCache, TimedSample};
+use crate::series::{Ingested, SYNTHETIC, SeriesCache, TimedSample};
 use crate::target::Target;
 use model::{Row, RowKind, STALE_NAN, SlotId, SourceKey, Term, TimestampMs, Value};
 use std::collections::BTreeMap;
@@ -88,6 +88,25 @@ pub(super) fn rows(cache: &SeriesCache, scrape: &Scrape<'_>, found: &mut Ingeste
         rows.push(row(RowKind::Partial, scrape.timestamp, stale.collect()));
     }
     rows
+}
+
+/// The row of a scrape whose samples cannot be taken in after all: the synthetic series alone, with `up` 0, so that what
+/// the target had before ends.
+#[must_use]
+pub fn failed_row(row: &Row) -> Row {
+    let mut cells = Vec::new();
+    let mut before = SYNTHETIC.len();
+    for (slot, value) in row.cells.iter().rev() {
+        let labels = row.table.get(*slot);
+        let name = labels.as_ref().map_or("", |labels| labels.metric_name());
+        // They stand last, in their order.
+        let Some(at) = SYNTHETIC[..before].iter().position(|synthetic| *synthetic == name) else { break };
+        let gone = matches!(SYNTHETIC[at], "up" | "scrape_series_added");
+        cells.push((*slot, if gone { Value::Float(0.0) } else { value.clone() }));
+        before = at;
+    }
+    cells.reverse();
+    Row { cells, ..row.clone() }
 }
 
 /// Cells by (late, timestamp), each slot once: the first sample wins.

@@ -526,3 +526,35 @@ async fn a_scrape_that_panics_is_a_missed_slot_and_the_next_slot_is_tried() {
     assert_eq!(first, (first.0, first.0, 1, MissedReason::Panic));
     assert_eq!(second.0, first.0.plus(DurationMs(10_000)));
 }
+
+/// Each timestamp is a row, and the rows of one body drove those of all other targets out of the shard's memory.
+#[tokio::test(start_paused = true)]
+async fn more_timestamps_in_a_body_than_may_be_fail_the_scrape() {
+    let body =
+        |count: u64| (0..count).map(|i| format!("m{{i=\"{i}\"}} 1 {}\n", 1_000 + i)).collect::<String>();
+    for (count, up) in [(4_096, true), (4_097, false)] {
+        let net = TestNet::new([("a:1", respond(move |_| ok(&body(count))))]);
+        let outcome = start(&net, &["a:1"], |_| {}).next().await;
+        assert_eq!(outcome.up, up, "{count}");
+        assert_eq!(outcome.rows.len(), if up { 4_097 } else { 1 });
+        assert_eq!(value(&outcome.rows[0], "up"), Some(f64::from(u8::from(up))));
+        let error = outcome.last_error.unwrap_or_default();
+        assert!(up || error.starts_with("4097 distinct timestamps in one body"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_whose_row_cannot_be_committed_fails_after_all() {
+    let net = TestNet::new([("a:1", respond(|_| ok("m 5\nup{a=\"b\"} 7\n")))]);
+    let mut running = start(&net, &["a:1"], |_| {});
+    let outcome = running.next().await;
+    let row = super::failed_row(&outcome.rows[0]);
+    assert_eq!((row.kind, row.timestamp, row.cells.len()), (outcome.rows[0].kind, outcome.timestamp, 5));
+    let all = ["up", "scrape_samples_scraped", "scrape_series_added", "m"].map(|name| value(&row, name));
+    assert_eq!(all, [Some(0.0), Some(2.0), Some(0.0), None]);
+    running.scraper.fail(&outcome.source, TimestampMs(outcome.slot.0 + 1), "another".into());
+    assert_eq!(running.scraper.status()[0].health, Health::Up);
+    running.scraper.fail(&outcome.source, outcome.slot, "too long".into());
+    let status = running.scraper.status().remove(0);
+    assert_eq!((status.health, status.last_error.as_str()), (Health::Down, "too long"));
+}

@@ -7,10 +7,13 @@ use crate::exposition::{
     parse_value,
 };
 use model::{SlotId, TimestampMs, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How far ahead of the scrape a sample's own timestamp may lie.
 const AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
+
+/// Distinct timestamps in one body. Each is a row of its own, and rows that wait to be committed are bounded.
+pub(crate) const TIMESTAMPS_MAX: usize = 4_096;
 
 /// A body to be read.
 pub(crate) struct Body<'a> {
@@ -94,7 +97,7 @@ impl SeriesCache {
         };
         let limit_hit = run.limit_hit.then(|| "sample limit exceeded".to_owned());
         let (mut found, lines_seen, timed) = (run.found, run.lines_seen, run.newest.len());
-        found.error = result.err().or(limit_hit);
+        found.error = result.err().or(limit_hit).or_else(|| too_many_timestamps(&found.timed));
         let slots = found.cells.len() + timed;
         self.finish(&mut found, empty, lines_seen, slots);
         found
@@ -355,6 +358,20 @@ impl Run<'_> {
             self.cache.families.insert(family.name.clone(), (metadata, self.cache.scrape));
         }
     }
+}
+
+fn too_many_timestamps(timed: &[TimedSample]) -> Option<String> {
+    if timed.len() <= TIMESTAMPS_MAX {
+        return None;
+    }
+    let distinct: HashSet<(bool, i64)> = timed.iter().map(|sample| (sample.late, sample.timestamp)).collect();
+    (distinct.len() > TIMESTAMPS_MAX).then(|| {
+        format!(
+            "{} distinct timestamps in one body, more than {TIMESTAMPS_MAX}; ask for less at once, or set \
+             honor_timestamps: false",
+            distinct.len()
+        )
+    })
 }
 
 /// Reads ` VALUE⏎` or, in the text format, ` VALUE TIMESTAMP⏎`: value, timestamp, and where the next line begins.
