@@ -15,7 +15,7 @@ use super::{
     settings::ShardSettings,
     source::Source,
     state::{State, source_mut},
-    stored,
+    stored::{self, Decoded},
     window::{OpenRow, Window, partition_of},
     wire::Reader,
 };
@@ -24,14 +24,25 @@ use model::{
     CommittedEntry, DurationMs, EntryPayload, Labels, STALE_NAN, STALE_NAN_BITS, SourceKey, StateError, Term,
     TimestampMs,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A sample may lie this far ahead of the time its entry carries (Prometheus's scrape loop has the same limit).
 pub(crate) const FUTURE_MAX: DurationMs = DurationMs(600_000);
 /// Timestamps beyond this, to either side, are out of bounds: year 285 000, far from where arithmetic overflows.
 const TIMESTAMP_MAX: i64 = 9_000_000_000_000_000;
+/// Sources that a shard may have at once; rows of further ones are rejected. Who writes names them, so they are bounded
+/// like series.
+const SOURCES_MAX: usize = if cfg!(test) { 512 } else { 1 << 18 };
 /// Ranges of missed slots that a source remembers.
 pub(crate) const MISSED_MAX: usize = 4_096;
+
+/// What lasts for one segment.
+#[derive(Debug, Default)]
+struct SegmentWork {
+    /// The sources of its rows, and whether windows of them were sealed.
+    sources: BTreeMap<SourceId, bool>,
+    decoded: Decoded,
+}
 
 /// What is to be done when an entry counts as applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +114,29 @@ impl State {
             return Ok(DataResponse::Refused(refusal));
         }
         let mut results = Vec::with_capacity(head.rows.min(1_024));
+        let mut work = SegmentWork::default();
         for _ in 0..head.rows {
             let result = match CompactRow::read(&mut reader, head.time) {
-                Ok(row) => self.apply_row(row, head.time)?,
+                Ok(row) => self.apply_row(row, head.time, &mut work)?,
                 Err(cause) => refused(Refusal::Malformed(cause.to_string())),
             };
             self.counters.refusals += u64::from(result.refused.is_some());
             self.counters.samples_rejected += result.rejected.values().map(|n| u64::from(*n)).sum::<u64>();
             results.push(result);
         }
+        for (id, sealed) in work.sources {
+            self.tidy(id, sealed)?;
+        }
         Ok(DataResponse::Rows(results))
     }
 
     /// Applies one row.
-    fn apply_row(&mut self, row: CompactRow, time: TimestampMs) -> Result<RowResult, StateError> {
+    fn apply_row(
+        &mut self,
+        row: CompactRow,
+        time: TimestampMs,
+        work: &mut SegmentWork,
+    ) -> Result<RowResult, StateError> {
         if let Err(refusal) = self.admit(&row) {
             return Ok(refused(refusal));
         }
@@ -127,11 +147,11 @@ impl State {
         {
             Some(Rejection::OutOfBounds)
         } else {
-            None
+            self.rejection_of_source(&row)
         };
         let mut result = RowResult::default();
         if let Some(rejection) = rejection {
-            result.rejected.insert(rejection, row.len() as u32);
+            result.rejected.insert(rejection, row.rejectable());
             result.first_rejected = Some(format!("{} at {}", rejection.text(), row.timestamp));
             return Ok(result);
         }
@@ -141,8 +161,12 @@ impl State {
         };
         let (timestamp, slot) = (row.timestamp, row.slot);
         self.dirty.insert(id);
+        if row.introduces {
+            self.introduce(id, &row, &mut result);
+            return Ok(result);
+        }
         if !self.append_steady(id, &row) {
-            self.append_any(id, row, &mut result)?;
+            self.append_any(id, row, &mut result, work)?;
         } else {
             result.applied = row.len() as u32;
             self.push_full(id, row);
@@ -152,9 +176,38 @@ impl State {
         if let Some(slot) = slot {
             source.last_slot = slot;
         }
-        self.seal_due(id)?;
+        let sealed = self.seal_due(id)?;
+        *work.sources.entry(id).or_default() |= sealed;
         self.settle(id);
         Ok(result)
+    }
+
+    /// Why a row may not make its source known, if there is a reason: of a source of which nothing can be stored
+    /// nothing is remembered either.
+    fn rejection_of_source(&self, row: &CompactRow) -> Option<Rejection> {
+        let SourceRef::Named(key) = &row.source else { return None };
+        if self.by_key.contains_key(key) {
+            return None;
+        }
+        let index = self.index.read().expect("no holder panics");
+        let full = index.len() >= u64::from(self.settings.series_max) || !index.has_room();
+        if self.by_key.len() >= SOURCES_MAX || full {
+            return Some(Rejection::TooManySeries);
+        }
+        let only_bad = row.slot.is_none() && row.new_series.iter().all(is_bad);
+        only_bad.then_some(Rejection::BadLabels)
+    }
+
+    /// Gives series columns before their first values come.
+    fn introduce(&mut self, id: SourceId, row: &CompactRow, result: &mut RowResult) {
+        for column in self.columns_for(id, &row.new_series, row.timestamp) {
+            if let Err(rejection) = column {
+                reject(rejection, row.timestamp, result);
+            }
+        }
+        let source = source_mut(&mut self.sources, id);
+        source.introduced = source.introduced.max(row.timestamp);
+        self.settle(id);
     }
 
     /// Whether the row may be applied at all.
@@ -212,6 +265,7 @@ impl State {
         id: SourceId,
         row: CompactRow,
         result: &mut RowResult,
+        work: &mut SegmentWork,
     ) -> Result<(), StateError> {
         let new_columns = self.columns_for(id, &row.new_series, row.timestamp);
         let (timestamp, whole) = (row.timestamp, row.slot.is_some());
@@ -237,7 +291,7 @@ impl State {
             }
         }
         if timestamp <= source.newest {
-            self.keep_acceptable(&source, timestamp, &mut cells, result)?;
+            self.keep_acceptable(&source, timestamp, &mut cells, result, &mut work.decoded)?;
         }
         result.applied += cells.len() as u32;
         if whole {
@@ -246,7 +300,8 @@ impl State {
                 NewCells { floats: gone.iter().map(|c| (*c, STALE_NAN)).collect(), histograms: Vec::new() };
             if timestamp <= source.newest {
                 // A series that has a newer sample of its own time needs no marker; what is dropped is no fault.
-                self.keep_acceptable(&source, timestamp, &mut markers, &mut RowResult::default())?;
+                let unheard = &mut RowResult::default();
+                self.keep_acceptable(&source, timestamp, &mut markers, unheard, &mut work.decoded)?;
             }
             cells.floats.append(&mut markers.floats);
             cells.sort();
@@ -270,7 +325,7 @@ impl State {
         let samples = cells.len() as u64;
         let source = source_mut(&mut self.sources, id);
         let sum = hash_of(&cells, timestamp, source);
-        if timestamp < source.newest {
+        if timestamp < source.heard() {
             let mut index = self.index.write().expect("no holder panics");
             let columns =
                 cells.floats.iter().map(|(c, _)| *c).chain(cells.histograms.iter().map(|(c, _)| *c));
@@ -303,7 +358,7 @@ impl State {
         let mut index = self.index.write().expect("no holder panics");
         let mut columns = Vec::with_capacity(new_series.len());
         for labels in new_series {
-            if labels.is_empty() || labels.len() > 255 {
+            if is_bad(labels) {
                 columns.push(Err(Rejection::BadLabels));
                 continue;
             }
@@ -340,6 +395,9 @@ impl State {
             layout.series.push(series);
             layout.hashes.push(hash);
             layout.sealed_last.push(last);
+            // Until a whole row has it.
+            source.partial.insert(column);
+            source.partial_hash = source.partial_hash.wrapping_add(hash);
             columns.push(Ok(column));
         }
         columns
@@ -352,16 +410,16 @@ impl State {
         timestamp: TimestampMs,
         cells: &mut NewCells,
         result: &mut RowResult,
+        decoded: &mut Decoded,
     ) -> Result<(), StateError> {
         let window = self.settings.out_of_order_window;
         let mut judge = |column: u32, bits: u64| -> Result<bool, StateError> {
             let verdict = match stored::position(source, column, timestamp) {
                 stored::Position::Newest => return Ok(true),
                 stored::Position::Stored(there) => Some(there),
-                stored::Position::Older { maybe_sealed } if maybe_sealed => {
-                    stored::sealed_bits(source, column, timestamp, &*self.kv, &self.cache)
-                        .map_err(stored::to_state_error)?
-                }
+                stored::Position::Older { maybe_sealed } if maybe_sealed => decoded
+                    .sealed_bits(source, column, timestamp, &*self.kv, &self.cache)
+                    .map_err(stored::to_state_error)?,
                 stored::Position::Older { .. } => None,
             };
             let rejection = match verdict {
@@ -431,6 +489,9 @@ impl State {
         if slots.to < slots.from {
             return Err(Refusal::SlotTaken { slot: slots.to, last });
         }
+        if !self.by_key.contains_key(key) && self.by_key.len() >= SOURCES_MAX {
+            return Err(Refusal::UnknownSource);
+        }
         self.counters.slots_missed += slots.count();
         let id = self.ensure_source(key);
         let source = self.source_mut(id);
@@ -461,6 +522,19 @@ impl State {
         self.settings = settings;
         Ok(())
     }
+}
+
+/// Counts a sample, or a series, that is not taken.
+fn reject(rejection: Rejection, timestamp: TimestampMs, result: &mut RowResult) {
+    *result.rejected.entry(rejection).or_default() += 1;
+    if result.first_rejected.is_none() {
+        result.first_rejected = Some(format!("{} at {timestamp}", rejection.text()));
+    }
+}
+
+/// Whether no series may have these labels.
+fn is_bad(labels: &Labels) -> bool {
+    labels.is_empty() || labels.len() > 255
 }
 
 fn refused(refusal: Refusal) -> RowResult {
@@ -511,12 +585,7 @@ fn gather(
                     (None, None) => {}
                 }
             }
-            Err(rejection) => {
-                *result.rejected.entry(rejection).or_default() += 1;
-                if result.first_rejected.is_none() {
-                    result.first_rejected = Some(format!("{} at {}", rejection.text(), row.timestamp));
-                }
-            }
+            Err(rejection) => reject(rejection, row.timestamp, result),
         }
     }
     cells.sort();

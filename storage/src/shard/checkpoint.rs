@@ -24,7 +24,10 @@ use bytes::Bytes;
 use model::{Applied, LogId, LogIndex, ShardId, StateError, Term, TimestampMs};
 use std::{collections::BTreeMap, sync::Arc};
 
-pub(crate) const VERSION: u8 = 1;
+/// Leads the meta record, and counts for the records beside it.
+pub(crate) const VERSION: u8 = 2;
+/// Leads the record of a series.
+const SERIES_VERSION: u8 = 1;
 
 /// What the meta record says.
 #[derive(Clone, Debug)]
@@ -68,7 +71,8 @@ impl MetaRecord {
             return Err(Malformed("meta record: checksum"));
         }
         let mut reader = Reader::new(body);
-        if reader.byte()? != VERSION {
+        // In version 1 sources know nothing of partial columns; their records say so themselves.
+        if !(1..=VERSION).contains(&reader.byte()?) {
             return Err(Malformed("meta record: unknown version"));
         }
         let shard = ShardId(reader.u32()?);
@@ -232,7 +236,7 @@ impl State {
         let changed = self.changed_series.iter().copied().filter(|id| *id < self.stored_series);
         for id in changed.chain(new.clone()) {
             if let Some(record) = index.get(id) {
-                let mut out = vec![VERSION];
+                let mut out = vec![SERIES_VERSION];
                 out.put_u64(u64::from(record.source));
                 out.put_i64(record.first);
                 out.put_i64(record.last);
@@ -350,7 +354,7 @@ pub(crate) fn corrupt(cause: Malformed) -> StateError {
 
 pub(crate) fn read_series(bytes: &[u8]) -> Result<(SourceId, model::Labels, i64, i64), Malformed> {
     let mut reader = Reader::new(bytes);
-    if reader.byte()? != VERSION {
+    if reader.byte()? != SERIES_VERSION {
         return Err(Malformed("series record: unknown version"));
     }
     let source = reader.u32()?;

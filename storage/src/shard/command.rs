@@ -13,7 +13,9 @@ use model::{ConfigVersion, DurationMs, SourceKey, Term, TimestampMs};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The version that leads commands and responses.
-pub const COMMAND_VERSION: u8 = 1;
+pub const COMMAND_VERSION: u8 = 2;
+/// The oldest version that is read. In version 1 no row introduces series.
+const COMMAND_VERSION_MIN: u8 = 1;
 /// A command longer than this is refused whole.
 pub const COMMAND_BYTES_MAX: usize = 16 << 20;
 
@@ -95,6 +97,11 @@ fn put_term(out: &mut Vec<u8>, term: Option<Term>) {
     out.put_u64(term.map_or(0, |term| term.0.saturating_add(1)));
 }
 
+/// Whether commands and responses of this version are read.
+pub(crate) fn is_read(version: u8) -> bool {
+    (COMMAND_VERSION_MIN..=COMMAND_VERSION).contains(&version)
+}
+
 pub(crate) fn read_term(reader: &mut Reader<'_>) -> Result<Option<Term>, Malformed> {
     Ok(reader.u64()?.checked_sub(1).map(Term))
 }
@@ -160,7 +167,7 @@ impl DataCommand {
             return Err(Malformed("command: longer than 16 MiB"));
         }
         let mut reader = Reader::new(bytes);
-        if reader.byte()? != COMMAND_VERSION {
+        if !is_read(reader.byte()?) {
             return Err(Malformed("command: unknown version"));
         }
         let command = match reader.byte()? {
@@ -322,7 +329,7 @@ impl DataResponse {
     /// If the bytes are not a response of this version.
     pub fn decode(bytes: &[u8]) -> Result<DataResponse, Malformed> {
         let mut reader = Reader::new(bytes);
-        if reader.byte()? != COMMAND_VERSION {
+        if !is_read(reader.byte()?) {
             return Err(Malformed("response: unknown version"));
         }
         match reader.byte()? {

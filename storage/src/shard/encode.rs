@@ -11,14 +11,16 @@ use super::{
     DataShard,
     command::{COMMAND_BYTES_MAX, DataCommand},
     index::{NO_COLUMN, SourceId},
-    segment::{CompactRow, SegmentHead, SourceRef},
+    segment::{CompactRow, SegmentHead, SourceRef, bytes_of},
 };
 use bytes::Bytes;
-use model::{Row, RowKind, Term, TimestampMs, Value};
+use model::{Labels, Row, RowKind, Term, TimestampMs, Value};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A segment is proposed at the latest when it is this long.
 pub const SEGMENT_BYTES_MAX: usize = 1 << 20;
+/// Labels of series that one row introduces, in bytes: a segment for itself, so that others get their turn.
+const INTRODUCED_BYTES_MAX: usize = 4 << 20;
 /// What a command has besides its rows, at most.
 const HEAD_BYTES_MAX: usize = 64;
 /// Tables that an encoder remembers; the least recently used go first.
@@ -88,6 +90,7 @@ impl RowEncoder {
         }
         let mut compact = CompactRow {
             source: SourceRef::Known { id, layout },
+            introduces: false,
             slot,
             timestamp: row.timestamp,
             runs: runs(&cells),
@@ -168,6 +171,7 @@ fn push(compact: &mut CompactRow, value: &Value) {
 fn named(row: &Row, slot: Option<TimestampMs>) -> CompactRow {
     let mut compact = CompactRow {
         source: SourceRef::Named(Arc::clone(&row.source)),
+        introduces: false,
         slot,
         timestamp: row.timestamp,
         runs: Vec::new(),
@@ -248,6 +252,10 @@ impl SegmentBuilder {
         let bytes_max = bytes_max.min(COMMAND_BYTES_MAX).saturating_sub(HEAD_BYTES_MAX);
         let before = self.body.len();
         let compact = pass.0.encode(row, shard);
+        let labels = compact.labels_bytes();
+        if labels > bytes_max {
+            return Err(RowTooLong { bytes: labels, max: bytes_max });
+        }
         compact.put(self.time, &mut self.body);
         let added = self.body.len() - before;
         if added > bytes_max {
@@ -261,6 +269,44 @@ impl SegmentBuilder {
         self.rows += 1;
         self.samples += compact.len();
         Ok(Pushed::At(self.rows - 1))
+    }
+
+    /// Adds a row that gives columns to series of `row` that have none, as many as one command should carry: what is to
+    /// be done first where `row` itself is too long. When that is applied, `row` is so much shorter. Returns how many;
+    /// with 0 the segment is as it was, and no introduction makes the row shorter.
+    pub fn introduce(
+        &mut self,
+        pass: &mut Pass<'_>,
+        shard: &DataShard,
+        row: &Row,
+        bytes_max: usize,
+    ) -> usize {
+        let mut compact = pass.0.encode(row, shard);
+        let mut left = INTRODUCED_BYTES_MAX.min(bytes_max.saturating_sub(HEAD_BYTES_MAX) / 2);
+        let fits = |labels: &Labels| match left.checked_sub(bytes_of(labels)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        };
+        let new_series: Vec<Labels> =
+            std::mem::take(&mut compact.new_series).into_iter().take_while(fits).collect();
+        let count = new_series.len();
+        if count > 0 {
+            let compact = CompactRow {
+                introduces: true,
+                slot: None,
+                runs: Vec::new(),
+                new_series,
+                histograms: Vec::new(),
+                floats: Vec::new(),
+                ..compact
+            };
+            compact.put(self.time, &mut self.body);
+            self.rows += 1;
+        }
+        count
     }
 
     /// Number of rows.

@@ -48,7 +48,7 @@ impl State {
                 Arc::make_mut(&mut source.missed).retain(|slots| slots.to.0 >= first);
             }
             let source = source_mut(&mut self.sources, id);
-            let silent = source.windows.is_empty() && source.chunks.is_empty() && source.newest.0 < first;
+            let silent = source.windows.is_empty() && source.chunks.is_empty() && source.heard().0 < first;
             if silent {
                 let all: Vec<u32> = (0..source.columns.len() as u32).collect();
                 source.live.clear();

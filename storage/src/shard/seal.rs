@@ -2,7 +2,8 @@
 //!
 //! A window of whole rows closes at 64 rows or when the next partition begins. Where rows are filled in pieces
 //! (remote write), the newest rows stay open, because more pieces are on their way; but no more than two
-//! windows. Columns that no longer get rows leave the layout with the chunk.
+//! windows. Columns that no longer get rows leave the layout, but only when the entry ends: rows further on in the
+//! same segment were encoded against the layout as it is.
 
 use super::{
     cells::{Cell, ColumnSet},
@@ -30,20 +31,41 @@ const OVER: DurationMs = DurationMs(600_000);
 const QUIET: DurationMs = DurationMs(3_600_000);
 
 impl State {
-    /// Seals what the last row of a source made due.
-    pub(crate) fn seal_due(&mut self, id: SourceId) -> Result<(), StateError> {
+    /// Seals what the last row of a source made due; whether that was anything. The layout stays as it is.
+    pub(crate) fn seal_due(&mut self, id: SourceId) -> Result<bool, StateError> {
+        let mut sealed = false;
         while let Some((at, keep)) = self.source(id).and_then(|source| due(source)) {
             self.dirty.insert(id);
             self.seal(id, at, keep)?;
             self.settle(id);
+            sealed = true;
         }
-        Ok(())
+        Ok(sealed)
     }
 
-    /// The same for all sources; commands without rows may make windows due too.
+    /// What is left to be done for a source when an entry ends: after windows were `sealed`, or where too few columns
+    /// still get rows, the idle ones leave the layout.
+    pub(crate) fn tidy(&mut self, id: SourceId, mut sealed: bool) -> Result<(), StateError> {
+        loop {
+            if let Some(at) = self.source(id).and_then(|source| sparse(source)) {
+                self.dirty.insert(id);
+                self.seal(id, at, 0)?;
+                sealed = true;
+            }
+            if !sealed {
+                return Ok(());
+            }
+            self.drop_idle(id);
+            self.settle(id);
+            sealed = false;
+        }
+    }
+
+    /// All that is due, for all sources; commands without rows may make windows due too.
     pub(crate) fn seal_all_due(&mut self) -> Result<(), StateError> {
         for id in 0..self.sources.len() as u32 {
-            self.seal_due(id)?;
+            let sealed = self.seal_due(id)?;
+            self.tidy(id, sealed)?;
         }
         Ok(())
     }
@@ -56,9 +78,14 @@ impl State {
                 let last = window.rows.last().map_or(TimestampMs::MIN, |row| row.timestamp);
                 end.plus(OVER) <= time || last.plus(QUIET) <= time || window.late
             };
+            let mut sealed = false;
             while let Some(at) = self.source(id).and_then(|s| s.windows.iter().position(|w| over(w))) {
                 self.dirty.insert(id);
                 self.seal(id, at, 0)?;
+                sealed = true;
+            }
+            if sealed {
+                self.drop_idle(id);
                 self.settle(id);
             }
         }
@@ -70,7 +97,6 @@ impl State {
         model::point!("shard.seal");
         let source = source_mut(&mut self.sources, id);
         let mut window = source.windows.remove(at);
-        let whole = source.is_whole();
         let open = {
             let window = Arc::make_mut(&mut window);
             window.rows.split_off(window.rows.len().saturating_sub(keep))
@@ -92,11 +118,17 @@ impl State {
             push_chunk(source, chunk_ref(name, bounds, chunk));
             self.counters.windows_sealed += 1;
         }
-        let mut index = self.index.write().expect("no holder panics");
-        let changed = drop_idle(source, &mut index, whole);
-        drop(index);
-        self.changed_series.extend(changed);
         Ok(())
+    }
+
+    /// Takes columns out of the layout that get no rows any more.
+    fn drop_idle(&mut self, id: SourceId) {
+        let source = source_mut(&mut self.sources, id);
+        let gone = idle(source);
+        if !gone.is_empty() {
+            let mut index = self.index.write().expect("no holder panics");
+            self.changed_series.extend(drop_columns(source, &mut index, &gone));
+        }
     }
 }
 
@@ -120,13 +152,19 @@ fn due(source: &Source) -> Option<(usize, usize)> {
             return Some((at, 0));
         }
     }
-    let window = source.windows.last().filter(|window| whole && window.rows.len() >= 4)?;
-    let width = source.columns.len();
+    None
+}
+
+/// The window that is to be sealed before its time, because most columns that its rows could have are silent. Columns
+/// that no whole row has had are none of them: a row that does not have them says nothing.
+fn sparse(source: &Source) -> Option<usize> {
+    let window = source.windows.last().filter(|window| source.is_whole() && window.rows.len() >= 4)?;
+    let width = source.columns.len() - source.partial.len();
     if source.live.len() * 4 >= width * 3 {
         return None;
     }
     let cells: usize = window.rows.iter().map(|row| row.cells.len()).sum();
-    (cells * 4 < window.rows.len() * width * 3).then_some((source.windows.len() - 1, 0))
+    (cells * 4 < window.rows.len() * width * 3).then_some(source.windows.len() - 1)
 }
 
 /// Notes each column's last timestamp; returns the columns that have a cell.
@@ -205,8 +243,9 @@ pub(crate) fn push_chunk(source: &mut Source, chunk: ChunkRef) {
     chunks.insert(at, chunk);
 }
 
-/// Takes columns out of the layout that get no rows any more; returns the series whose records changed.
-fn drop_idle(source: &mut Source, index: &mut Index, whole: bool) -> Vec<u32> {
+/// The columns that get no rows any more. One that a whole row had goes at once where many go with it; one that was
+/// only in partial rows, or is introduced and waits for its first value, has more time.
+fn idle(source: &Source) -> Vec<u32> {
     let width = source.columns.len();
     let mut open = source.live.clone();
     for row in source.windows.iter().flat_map(|window| &window.rows) {
@@ -220,17 +259,18 @@ fn drop_idle(source: &mut Source, index: &mut Index, whole: bool) -> Vec<u32> {
     let mut all = ColumnSet::default();
     all.insert_range(0..width as u32);
     let silent = all.minus(&open);
-    let idle = if !whole {
-        IDLE_PIECES
-    } else if silent.len() * 4 >= width {
-        DurationMs(0)
-    } else {
-        IDLE_WHOLE
+    let ended = silent.iter().filter(|column| !source.partial.contains(**column)).count();
+    let ended_idle = if ended * 4 >= width - source.partial.len() { DurationMs(0) } else { IDLE_WHOLE };
+    let is_idle = |column: &u32| {
+        let last = source.columns.sealed_last[*column as usize];
+        if source.partial.contains(*column) {
+            last.max(source.introduced.0) <= source.newest.minus(IDLE_PIECES).0
+        } else {
+            let idle = if source.is_whole() { ended_idle } else { IDLE_PIECES };
+            last <= source.newest.minus(idle).0
+        }
     };
-    let horizon = source.newest.minus(idle).0;
-    let gone: Vec<u32> =
-        silent.into_iter().filter(|column| source.columns.sealed_last[*column as usize] <= horizon).collect();
-    if gone.is_empty() { Vec::new() } else { drop_columns(source, index, &gone) }
+    silent.into_iter().filter(is_idle).collect()
 }
 
 /// Takes columns out of the layout; none of them may have a cell in an open row.
@@ -259,9 +299,15 @@ pub(crate) fn drop_columns(source: &mut Source, index: &mut Index, gone: &[u32])
         columns.hashes.push(source.columns.hashes[column]);
         columns.sealed_last.push(last);
     }
-    let mut live = ColumnSet::default();
-    source.live.iter().for_each(|column| live.insert(to[column as usize]));
+    let moved = |columns: &ColumnSet| {
+        let mut there = ColumnSet::default();
+        let staying = columns.iter().map(|column| to[column as usize]).filter(|column| *column != NO_COLUMN);
+        staying.for_each(|column| there.insert(column));
+        there
+    };
+    let (live, partial) = (moved(&source.live), moved(&source.partial));
     source.columns = Arc::new(columns);
+    source.set_partial(partial);
     source.set_live(live);
     let width = source.columns.len();
     for window in &mut source.windows {

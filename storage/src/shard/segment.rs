@@ -5,7 +5,7 @@
 
 use super::{
     blocks,
-    command::{COMMAND_VERSION, KIND_SEGMENT, read_term},
+    command::{COMMAND_VERSION, KIND_SEGMENT, is_read, read_term},
     index::SourceId,
     wire::{Malformed, Put, Reader},
 };
@@ -15,6 +15,7 @@ use std::sync::Arc;
 const WHOLE: u8 = 1;
 const NAMED: u8 = 2;
 const HISTOGRAMS: u8 = 4;
+const INTRODUCES: u8 = 8;
 
 /// What leads a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl SegmentHead {
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<SegmentHead, Malformed> {
-        if reader.byte()? != COMMAND_VERSION || reader.byte()? != KIND_SEGMENT {
+        if !is_read(reader.byte()?) || reader.byte()? != KIND_SEGMENT {
             return Err(Malformed("segment: unknown version or kind"));
         }
         Ok(SegmentHead { term: read_term(reader)?, time: TimestampMs(reader.i64()?), rows: reader.count()? })
@@ -55,12 +56,14 @@ pub(crate) enum SourceRef {
 #[derive(Clone, Debug)]
 pub(crate) struct CompactRow {
     pub source: SourceRef,
+    /// It has no cells; its new series get columns, so that a row with their values needs no labels.
+    pub introduces: bool,
     /// The slot of a whole row; a partial row has none.
     pub slot: Option<TimestampMs>,
     pub timestamp: TimestampMs,
     /// Columns of the layout that have a cell: (first, number), ascending, apart from each other.
     pub runs: Vec<(u32, u32)>,
-    /// Series without a column, whose cells follow those of the runs.
+    /// Series without a column, whose cells follow those of the runs, if the row has any.
     pub new_series: Vec<Labels>,
     /// Cells that are no floats, by position among all cells, ascending.
     pub histograms: Vec<(u32, Value)>,
@@ -74,7 +77,8 @@ impl CompactRow {
         let whole = if self.slot.is_some() { WHOLE } else { 0 };
         let named = if matches!(self.source, SourceRef::Named(_)) { NAMED } else { 0 };
         let histograms = if self.histograms.is_empty() { 0 } else { HISTOGRAMS };
-        body.push(whole | named | histograms);
+        let introduces = if self.introduces { INTRODUCES } else { 0 };
+        body.push(whole | named | histograms | introduces);
         match &self.source {
             SourceRef::Known { id, layout } => {
                 body.put_u64(u64::from(*id));
@@ -114,8 +118,12 @@ impl CompactRow {
     pub(crate) fn read(reader: &mut Reader<'_>, time: TimestampMs) -> Result<CompactRow, Malformed> {
         let mut reader = Reader::new(reader.bytes()?);
         let flags = reader.byte()?;
-        if flags & !(WHOLE | NAMED | HISTOGRAMS) != 0 {
+        if flags & !(WHOLE | NAMED | HISTOGRAMS | INTRODUCES) != 0 {
             return Err(Malformed("row: unknown flags"));
+        }
+        let introduces = flags & INTRODUCES != 0;
+        if introduces && flags & (WHOLE | HISTOGRAMS) != 0 {
+            return Err(Malformed("row: it introduces series and has cells"));
         }
         let source = if flags & NAMED != 0 {
             SourceRef::Named(Arc::new(reader.key()?))
@@ -143,7 +151,10 @@ impl CompactRow {
         for _ in 0..new_count {
             new_series.push(reader.labels()?);
         }
-        cells += new_count;
+        if introduces && cells > 0 {
+            return Err(Malformed("row: it introduces series and has cells"));
+        }
+        cells += if introduces { 0 } else { new_count };
         let mut histograms: Vec<(u32, Value)> = Vec::new();
         if flags & HISTOGRAMS != 0 {
             for _ in 0..reader.count()? {
@@ -164,7 +175,17 @@ impl CompactRow {
         if !reader.is_empty() {
             return Err(Malformed("row: bytes after its end"));
         }
-        Ok(CompactRow { source, slot, timestamp, runs, new_series, histograms, floats })
+        Ok(CompactRow { source, introduces, slot, timestamp, runs, new_series, histograms, floats })
+    }
+
+    /// Bytes of the labels that travel with it.
+    pub(crate) fn labels_bytes(&self) -> usize {
+        self.new_series.iter().map(bytes_of).sum()
+    }
+
+    /// What is counted as rejected if all of the row is: its cells, or the series that it introduces.
+    pub(crate) fn rejectable(&self) -> u32 {
+        if self.introduces { self.new_series.len() as u32 } else { self.len() as u32 }
     }
 
     /// Number of cells.
@@ -178,6 +199,11 @@ impl CompactRow {
     }
 }
 
+/// Bytes that a label set takes on the way, at most.
+pub(crate) fn bytes_of(labels: &Labels) -> usize {
+    labels.as_bytes().len() + 4
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +213,7 @@ mod tests {
     fn a_row_round_trips() {
         let row = CompactRow {
             source: SourceRef::Known { id: 7, layout: 3 },
+            introduces: false,
             slot: Some(TimestampMs(9_000)),
             timestamp: TimestampMs(9_007),
             runs: vec![(0, 2), (5, 1)],
@@ -205,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_reading_panic(mut bytes: Vec<u8>, flags in 0_u8..8) {
+        fn no_bytes_make_reading_panic(mut bytes: Vec<u8>, flags in 0_u8..16) {
             bytes.insert(0, flags);
             let mut framed = Vec::new();
             framed.put_bytes(&bytes);

@@ -16,6 +16,9 @@ use model::{Labels, SourceKey, TimestampMs};
 use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+/// The version of a source's record; 1 is read, too.
+const RECORD_VERSION: u8 = 2;
+
 /// The series of a layout by column.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Columns {
@@ -78,6 +81,13 @@ pub(crate) struct Source {
     pub live: ColumnSet,
     /// Sum of the hashes of `live`.
     pub live_hash: u64,
+    /// Columns that no whole row has had live yet: fed by partial rows, or introduced only. Absence in a whole row
+    /// says nothing of them.
+    pub partial: ColumnSet,
+    /// Sum of the hashes of `partial`.
+    pub partial_hash: u64,
+    /// The newest timestamp of a row that introduced series: their values are still to come.
+    pub introduced: TimestampMs,
     /// The last slot that has an outcome or was missed.
     pub last_slot: TimestampMs,
     /// The newest timestamp of any row.
@@ -102,6 +112,9 @@ impl Source {
             columns: Arc::default(),
             live: ColumnSet::default(),
             live_hash: 0,
+            partial: ColumnSet::default(),
+            partial_hash: 0,
+            introduced: TimestampMs::MIN,
             last_slot: TimestampMs::MIN,
             newest: TimestampMs::MIN,
             windows: Vec::new(),
@@ -122,17 +135,36 @@ impl Source {
         xxh3_64_with_seed(labels.as_bytes(), self.key_hash)
     }
 
-    /// Replaces the set of live columns.
+    fn sum_of(&self, columns: &ColumnSet) -> u64 {
+        columns.iter().fold(0, |sum: u64, column| sum.wrapping_add(self.columns.hashes[column as usize]))
+    }
+
+    /// Replaces the set of live columns; none of them is partial any more.
     pub(crate) fn set_live(&mut self, live: ColumnSet) {
-        self.live_hash =
-            live.iter().fold(0_u64, |sum, column| sum.wrapping_add(self.columns.hashes[column as usize]));
+        self.live_hash = self.sum_of(&live);
         self.live = live;
+        if self.partial.len() > 0 {
+            let mut partial = ColumnSet::default();
+            self.partial.minus(&self.live).into_iter().for_each(|column| partial.insert(column));
+            self.set_partial(partial);
+        }
+    }
+
+    /// Replaces the set of partial columns.
+    pub(crate) fn set_partial(&mut self, partial: ColumnSet) {
+        self.partial_hash = self.sum_of(&partial);
+        self.partial = partial;
+    }
+
+    /// The newest timestamp of anything that was said of the source's series.
+    pub(crate) fn heard(&self) -> TimestampMs {
+        self.newest.max(self.introduced)
     }
 
     /// What this source's state adds to the state hash. Recomputed after every row, so it is short: content is in
     /// the partitions' sums.
     pub(crate) fn state_hash(&self) -> u128 {
-        let mut bytes = [0_u8; 64];
+        let mut bytes = [0_u8; 80];
         let words = [
             self.key_hash,
             self.layout,
@@ -142,11 +174,15 @@ impl Source {
             self.newest.0 as u64,
             self.sequence,
             self.missed.len() as u64,
+            self.partial_hash,
+            self.introduced.0 as u64,
         ];
         for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
-        hash::record(&bytes)
+        // Records of version 1 have neither of the last two, and keep their hash.
+        let later = self.partial_hash != 0 || self.introduced != TimestampMs::MIN;
+        hash::record(if later { &bytes } else { &bytes[..64] })
     }
 
     /// Rows in open windows.
@@ -156,7 +192,7 @@ impl Source {
 
     /// The record of a checkpoint: all but windows and chunks, which have records of their own.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![1];
+        let mut out = vec![RECORD_VERSION];
         out.put_key(&self.key);
         out.put_u64(self.layout);
         out.put_i64(self.last_slot.0);
@@ -169,17 +205,13 @@ impl Source {
             before = i64::from(*series);
             out.put_i64(self.newest.0.wrapping_sub(*last));
         }
-        let live: Vec<u32> = self.live.iter().collect();
-        out.put_u64(live.len() as u64);
-        let mut before = 0;
-        for column in live {
-            out.put_u64(u64::from(column - before));
-            before = column;
-        }
+        put_columns(&mut out, &self.live);
         out.put_u64(self.missed.len() as u64);
         for slots in self.missed.iter() {
             slots.put(&mut out);
         }
+        out.put_i64(self.introduced.0);
+        put_columns(&mut out, &self.partial);
         out
     }
 
@@ -190,7 +222,8 @@ impl Source {
         hash_of: impl Fn(SeriesId) -> Option<u64>,
     ) -> Result<Source, Malformed> {
         let mut reader = Reader::new(bytes);
-        if reader.byte()? != 1 {
+        let version = reader.byte()?;
+        if !(1..=RECORD_VERSION).contains(&version) {
             return Err(Malformed("source record: unknown version"));
         }
         let mut source = Source::new(id, Arc::new(reader.key()?));
@@ -208,21 +241,40 @@ impl Source {
             columns.sealed_last.push(source.newest.0.wrapping_sub(reader.i64()?));
         }
         source.columns = Arc::new(columns);
-        let mut column = 0_u32;
-        let mut live = ColumnSet::default();
-        for _ in 0..reader.count()? {
-            column = column.checked_add(reader.u32()?).ok_or(Malformed("source record: column"))?;
-            if column as usize >= source.columns.len() {
-                return Err(Malformed("source record: column"));
-            }
-            live.insert(column);
-        }
+        let live = read_columns(&mut reader, source.columns.len())?;
         source.set_live(live);
         let missed = (0..reader.count()?).map(|_| MissedSlots::read(&mut reader));
         source.missed = Arc::new(missed.collect::<Result<_, _>>()?);
+        if version >= 2 {
+            source.introduced = TimestampMs(reader.i64()?);
+            let partial = read_columns(&mut reader, source.columns.len())?;
+            source.set_partial(partial);
+        }
         source.contribution = source.state_hash();
         Ok(source)
     }
+}
+
+fn put_columns(out: &mut Vec<u8>, columns: &ColumnSet) {
+    out.put_u64(columns.len() as u64);
+    let mut before = 0;
+    for column in columns.iter() {
+        out.put_u64(u64::from(column - before));
+        before = column;
+    }
+}
+
+fn read_columns(reader: &mut Reader<'_>, width: usize) -> Result<ColumnSet, Malformed> {
+    let mut columns = ColumnSet::default();
+    let mut column = 0_u32;
+    for _ in 0..reader.count()? {
+        column = column.checked_add(reader.u32()?).ok_or(Malformed("source record: column"))?;
+        if column as usize >= width {
+            return Err(Malformed("source record: column"));
+        }
+        columns.insert(column);
+    }
+    Ok(columns)
 }
 
 /// The hash of a source's key, the same on every node.

@@ -78,6 +78,8 @@ fn commands() -> Vec<DataCommand> {
     let known = fixture.row_of(&source, RowKind::Whole { slot: TimestampMs(2_000) }, 2_000, more);
     let partial = fixture.row(&writer("w"), RowKind::Partial, 1_500, &[("written", 0.1)]);
     let second = fixture.segment(&[known, partial], None);
+    let to_come = fixture.row(&scrape("b:1"), RowKind::Partial, 2_000, &[("to_come", 0.0), ("too", 0.0)]);
+    let introduction = fixture.introduction(&to_come);
     let slots = MissedSlots {
         from: TimestampMs(3_000),
         to: TimestampMs(5_000),
@@ -99,6 +101,7 @@ fn commands() -> Vec<DataCommand> {
         }),
         DataCommand::Retain { cutoff: TimestampMs(-5) },
         DataCommand::Checkpoint { time: TimestampMs(7_200_000) },
+        introduction,
     ]
 }
 
@@ -143,7 +146,7 @@ fn show_response(_: usize, bytes: &[u8]) -> Result<String, String> {
     Ok(format!("{response:?}"))
 }
 
-/// A snapshot of a shard with everything: sealed and open windows, pieces, missed slots, settings, a packed partition.
+/// A snapshot of a shard with everything: sealed and open windows, pieces, introduced series, missed slots, settings, a packed partition.
 fn shard() -> Vec<u8> {
     let mut fixture = Fixture::new();
     let (scraped, written) = (scrape("a:1"), writer("w"));
@@ -159,7 +162,12 @@ fn shard() -> Vec<u8> {
         interval: DurationMs(120_000),
         reason: "no leader".into(),
     };
-    fixture.apply(&DataCommand::Missed { term: None, source: scraped, slots });
+    fixture.apply(&DataCommand::Missed { term: None, source: scraped.clone(), slots });
+    let timed = fixture.row(&scraped, RowKind::Partial, 11_880_001, &[("timed", 4.5)]);
+    fixture.apply_rows(&[timed]);
+    let to_come = fixture.row(&scraped, RowKind::Partial, 11_990_000, &[("to_come", 0.0)]);
+    let introduction = fixture.introduction(&to_come);
+    fixture.apply(&introduction);
     fixture.checkpoint(4 * HOUR);
     fixture.pack(4 * HOUR);
     let source = fixture.shard.open_snapshot().expect("a snapshot");

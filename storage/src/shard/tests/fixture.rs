@@ -143,6 +143,41 @@ impl Fixture {
         }
     }
 
+    /// Introduces the series of a row until it fits into `bytes_max`; how many segments that took.
+    pub(super) fn introduce(&mut self, row: &Row, bytes_max: usize) -> usize {
+        self.tables.insert(Arc::clone(&row.source), Arc::clone(&row.table));
+        for segments in 0.. {
+            let mut builder = SegmentBuilder::new(row.timestamp, None);
+            let mut pass = self.encoder.begin();
+            if builder.push(&mut pass, &self.shard, row, bytes_max).is_ok() {
+                return segments;
+            }
+            let introduced = builder.introduce(&mut pass, &self.shard, row, bytes_max);
+            assert!(introduced > 0, "the values alone are too long");
+            let command = builder.finish();
+            assert!(command.encode().len() < bytes_max);
+            assert_eq!(self.apply(&command), DataResponse::Rows(vec![RowResult::default()]));
+        }
+        unreachable!("numbers do not end")
+    }
+
+    /// A segment that introduces as many of a row's series as it takes.
+    pub(super) fn introduction(&mut self, row: &Row) -> DataCommand {
+        self.tables.insert(Arc::clone(&row.source), Arc::clone(&row.table));
+        let mut builder = SegmentBuilder::new(row.timestamp, None);
+        builder.introduce(&mut self.encoder.begin(), &self.shard, row, COMMAND_BYTES_MAX);
+        builder.finish()
+    }
+
+    /// Introduces what one segment takes of a row's series.
+    pub(super) fn introduce_once(&mut self, row: &Row) -> RowResult {
+        let introduction = self.introduction(row);
+        match self.apply(&introduction) {
+            DataResponse::Rows(mut rows) => rows.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Applies a whole row whose slot is its timestamp.
     pub(super) fn scraped(&mut self, source: &Arc<SourceKey>, at: i64, cells: &[(&str, f64)]) -> RowResult {
         let row = self.row(source, RowKind::Whole { slot: TimestampMs(at) }, at, cells);

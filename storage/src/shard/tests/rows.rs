@@ -2,8 +2,8 @@
 
 use super::fixture::{Fixture, scrape, writer};
 use crate::shard::{
-    COMMAND_BYTES_MAX, DataCommand, DataResponse, Pass, Refusal, Rejection, RowEncoder, SegmentBuilder,
-    ShardSettings,
+    COMMAND_BYTES_MAX, DataCommand, DataResponse, Pass, Refusal, Rejection, RowEncoder, RowResult,
+    SegmentBuilder, ShardSettings,
 };
 use model::{
     ConfigVersion, DurationMs, Histogram, Row, RowKind, STALE_NAN, StateMachine, Term, TimestampMs, Value,
@@ -318,4 +318,162 @@ fn a_body_whose_series_change_at_every_scrape_does_not_grow_the_layout() {
     assert!(f.shard.stats(0).active_series <= 120, "{}", f.shard.stats(0).active_series);
     assert_eq!(f.select("s50_7"), "s50_7 50000=1 51000=stale");
     assert_eq!(f.shard.applied().log_id.map(|id| id.index.0), Some(100));
+}
+
+/// A federating target: each series has a timestamp of its own.
+fn federated(f: &Fixture, at: i64, series: i64) -> Vec<Row> {
+    let a = scrape("a");
+    let own: Vec<_> = (0..5).map(|i| format!("own{i}")).collect();
+    let own: Vec<_> = own.iter().map(|name| (name.as_str(), 1.0)).collect();
+    let mut rows = vec![f.row(&a, RowKind::Whole { slot: TimestampMs(at) }, at, &own)];
+    for i in 0..series {
+        let name = format!("timed{i:03}");
+        rows.push(Row {
+            table: rows[0].table.clone(),
+            ..f.row(&a, RowKind::Partial, at - 10_000 + i * 7, &[])
+        });
+        let table = &rows[0].table;
+        let labels = super::fixture::series(&name);
+        let known = table.labels_from(0).iter().position(|l| *l == labels);
+        let slot = known.map_or_else(|| table.push(labels), |slot| slot as u32);
+        rows.last_mut().expect("just pushed").cells.push((slot, Value::Float(at as f64)));
+    }
+    rows
+}
+
+/// Every four rows the window was sealed, all columns but the few of the whole row were dropped, and the rows behind
+/// were refused: a scrape with R timestamps took R/4 entries.
+#[test]
+fn a_target_with_timestamps_of_its_own_is_applied_at_once_and_keeps_its_layout() {
+    let mut f = Fixture::new();
+    for scrape in 1..=20 {
+        let rows = federated(&f, scrape * 15_000, 200);
+        let command = f.segment(&rows, None);
+        if scrape > 1 {
+            assert!(command.encode().len() < 201 * 40, "labels travel again at scrape {scrape}");
+        }
+        let DataResponse::Rows(results) = f.apply(&command) else { panic!("rows were sent") };
+        assert!(results.iter().all(|result| result.refused.is_none()), "scrape {scrape}: {results:?}");
+        assert_eq!(results.iter().map(|result| result.applied).sum::<u32>(), 205);
+    }
+    assert_eq!(f.select("timed199").matches('=').count(), 20);
+    assert_eq!(f.shard.stats(0).active_series, 205);
+    // What is not heard of for an hour goes all the same.
+    for at in 0..100 {
+        f.scraped(&scrape("a"), 400_000 + at * 60_000, &[("own0", 1.0)]);
+    }
+    assert_eq!(f.shard.stats(0).active_series, 1);
+}
+
+#[test]
+fn series_that_end_while_others_have_their_own_timestamps_leave_the_layout() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    let names: Vec<String> = (0..40).map(|i| format!("s{i:02}")).collect();
+    let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+    f.scraped(&a, 1_000, &cells);
+    for i in 1..=8 {
+        f.scraped(&a, 1_000 + i * 1_000, &cells[..3]);
+        let row = f.row(&a, RowKind::Partial, 700 + i * 1_000, &[("timed", 1.0)]);
+        assert_eq!(f.apply_rows(&[row])[0].applied, 1);
+    }
+    assert_eq!(f.shard.stats(0).active_series, 4);
+}
+
+/// A row whose labels are longer than a command may be never came in, and neither did one that had come in before
+/// once its columns had left the layout.
+#[test]
+fn a_row_that_is_too_long_with_its_labels_comes_in_behind_them() {
+    const BYTES_MAX: usize = 40_000;
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    let filler = "x".repeat(250);
+    let names: Vec<String> = (0..500).map(|i| format!("s{i:03}_{filler}")).collect();
+    let cells: Vec<_> = names.iter().map(|name| (name.as_str(), 7.5)).collect();
+    let scraped = |f: &mut Fixture, at: i64| {
+        let row = f.row(&a, RowKind::Whole { slot: TimestampMs(at) }, at, &cells);
+        let segments = f.introduce(&row, BYTES_MAX);
+        let command = f.segment(std::slice::from_ref(&row), None);
+        assert!(command.encode().len() < BYTES_MAX);
+        let DataResponse::Rows(results) = f.apply(&command) else { panic!("rows were sent") };
+        assert_eq!(results[0].applied, 500);
+        segments
+    };
+    // About 70 series each, until the rest fits in with the values.
+    assert_eq!(scraped(&mut f, 15_000), 6);
+    assert_eq!(scraped(&mut f, 30_000), 0);
+    // Down for a while: the columns leave the layout.
+    for i in 3..=70 {
+        f.scraped(&a, i * 15_000, &[("up", 0.0)]);
+    }
+    assert_eq!(f.shard.stats(0).active_series, 1);
+    f.shard.checkpoint().expect("the disk works");
+    assert_eq!(scraped(&mut f, 2_000_000), 6);
+    assert_eq!(f.select(&names[499]), format!("{} 15000=7.5 30000=7.5 45000=stale 2000000=7.5", names[499]));
+    let (hash, all) = (f.shard.state_hash(), f.all());
+    f.restart();
+    assert_eq!((f.shard.state_hash(), f.all()), (hash, all));
+}
+
+#[test]
+fn introduced_series_keep_their_columns_until_their_values_come_and_go_if_none_do() {
+    let mut f = Fixture::new();
+    let a = scrape("a");
+    let late = f.row(&a, RowKind::Partial, 20_000, &[("late", 1.0), ("later", 2.0)]);
+    for i in 1..=3 {
+        f.scraped(&a, i * 1_000, &[("up", 0.0)]);
+    }
+    let result = f.introduce_once(&Row { timestamp: TimestampMs(90_000), ..late });
+    assert_eq!(result, RowResult::default());
+    let introduced = f.shard.stats(0).active_series;
+    assert_eq!(introduced, 3);
+    f.checkpoint(100_000);
+    f.restart();
+    for i in 4..=70 {
+        f.scraped(&a, i * 1_000, &[("up", 0.0)]);
+    }
+    assert_eq!(f.shard.stats(0).active_series, introduced);
+    // A first value may be older than what introduced its series.
+    let row = f.row(&a, RowKind::Partial, 71_000, &[("late", 1.0)]);
+    assert_eq!(f.apply_rows(&[row])[0].applied, 1);
+    assert_eq!(f.select_in("late", 70_000, 72_000), "late 71000=1");
+    for i in 1..=140 {
+        f.scraped(&a, 100_000 + i * 60_000, &[("up", 0.0)]);
+    }
+    assert_eq!(f.shard.stats(0).active_series, 1);
+    let hash = f.shard.state_hash();
+    f.restart();
+    assert_eq!(f.shard.state_hash(), hash);
+}
+
+#[test]
+fn introduced_series_that_may_not_be_are_rejected() {
+    let mut f = Fixture::new();
+    let settings =
+        ShardSettings { version: ConfigVersion(1), source_series_max: 2, ..ShardSettings::default() };
+    f.apply(&DataCommand::Settings(settings));
+    let row = f.row(&writer("a"), RowKind::Partial, 1_000, &[("x", 1.0), ("y", 1.0), ("z", 1.0)]);
+    let result = f.introduce_once(&row);
+    assert_eq!((result.applied, result.rejected[&Rejection::TooManySeries]), (0, 1));
+    assert!(result.first_rejected.expect("it says why").contains("too many series"));
+}
+
+#[test]
+fn many_old_samples_in_one_segment_are_each_compared_with_what_is_sealed() {
+    let mut f = Fixture::new();
+    let w = writer("a");
+    for i in 1..=200 {
+        f.written(&w, i * 1_000, &[("x", i as f64), ("y", -i as f64)]);
+    }
+    f.checkpoint(4_000_000);
+    let rows: Vec<_> = (1..=200)
+        .map(|i| {
+            let y = if i % 2 == 0 { -i as f64 } else { 0.5 };
+            f.row(&w, RowKind::Partial, i * 1_000, &[("x", i as f64), ("y", y)])
+        })
+        .collect();
+    for (i, result) in (1..).zip(f.apply_rows(&rows)) {
+        let rejected = result.rejected.get(&Rejection::Duplicate).copied().unwrap_or(0);
+        assert_eq!((result.applied, rejected), if i % 2 == 0 { (2, 0) } else { (1, 1) }, "row {i}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Several sources, ends, gaps, retention, views.
 
 use super::fixture::{Fixture, budget, scrape, select_from, writer};
-use crate::shard::{DataCommand, DataResponse, MergedView, MissedSlots, Refusal};
+use crate::shard::{DataCommand, DataResponse, MergedView, MissedSlots, Refusal, Rejection, ShardSettings};
 use model::{DurationMs, LabelQuery, Matcher, Queryable, StateMachine, Term, TimestampMs};
 use std::{
     sync::{
@@ -292,4 +292,36 @@ fn a_budget_that_is_too_small_ends_the_select() {
     let results: Vec<_> = view.select(&request, &small).expect("the list fits").collect();
     assert!(matches!(results[0], Err(model::QueryError::TooManyBytes { .. })));
     assert_eq!(f.shard.applied().log_id.map(|id| id.index.0), Some(100));
+}
+
+/// Whoever may write names sources, and each is remembered: rows of which nothing was stored made them without end.
+#[test]
+fn sources_are_bounded_and_what_stores_nothing_makes_none() {
+    let mut f = Fixture::new();
+    let nameless = vec![(model::Labels::default(), model::Value::Float(1.0))];
+    let row = f.row_of(&writer("bad"), model::RowKind::Partial, 1_000, nameless);
+    assert_eq!(f.apply_rows(&[row])[0].rejected[&Rejection::BadLabels], 1);
+    assert_eq!(f.shard.sources().len(), 0);
+    for i in 0..600 {
+        let result = f.written(&writer(&i.to_string()), 1_000, &[("x", 1.0)]);
+        let rejected = result.rejected.get(&Rejection::TooManySeries).copied().unwrap_or(0);
+        assert_eq!((result.applied, rejected), if i < 512 { (1, 0) } else { (0, 1) }, "source {i}");
+    }
+    assert_eq!(f.shard.sources().len(), 512);
+    assert_eq!(f.scraped(&scrape("a"), 1_000, &[("x", 1.0)]).rejected[&Rejection::TooManySeries], 1);
+    assert!(matches!(missed(&mut f, 1_000, 3_000), DataResponse::Refused(Refusal::UnknownSource)));
+    assert_eq!(f.written(&writer("7"), 2_000, &[("x", 2.0), ("y", 1.0)]).applied, 2);
+    f.checkpoint(3_000);
+    f.restart();
+    assert_eq!(f.written(&writer("600"), 2_000, &[("x", 1.0)]).applied, 0);
+}
+
+#[test]
+fn a_shard_that_is_full_of_series_takes_no_further_sources() {
+    let mut f = Fixture::new();
+    let version = model::ConfigVersion(1);
+    f.apply(&DataCommand::Settings(ShardSettings { version, series_max: 1, ..ShardSettings::default() }));
+    f.written(&writer("a"), 1_000, &[("x", 1.0)]);
+    assert_eq!(f.written(&writer("b"), 1_000, &[("x", 1.0)]).rejected[&Rejection::TooManySeries], 1);
+    assert_eq!(f.shard.sources().len(), 1);
 }
