@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariants: everything proposed here carries the term in which the duty began, so nothing of a deposed leader
-//! enters; times are duty time, which no wall clock moves; one segment of a shard is under way at a time, so a source's slots are applied in order; a segment whose
+//! enters; a row whose series' labels do not fit into an entry comes in behind entries that introduce them;
+//! times are duty time, which no wall clock moves; one segment of a shard is under way at a time, so a source's slots are applied in order; a segment whose
 //! outcome is not known is not proposed again: its slots are recorded as missed, unless they were applied.
 
 mod batch;
@@ -19,15 +20,17 @@ use missed::{Missed, Range};
 use model::{
     Clock, ConfigVersion, DurationMs, ProposeError, Row, RowKind, ShardId, SourceKey, Term, TimestampMs,
 };
-use scrape::{Scraper, ScraperOptions, ScraperOutput, ScraperPorts, schedule::Assignment, target::Target};
+use scrape::{
+    Scraper, ScraperOptions, ScraperOutput, ScraperPorts, failed_row, schedule::Assignment, target::Target,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use storage::shard::{
-    DataCommand, DataResponse, DataShard, MissedSlots, Pushed, Refusal, RowEncoder, SegmentBuilder,
-    ShardSettings,
+    DataCommand, DataResponse, DataShard, MissedSlots, Pushed, Refusal, RowEncoder, RowResult,
+    SegmentBuilder, ShardSettings,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -123,10 +126,18 @@ pub(crate) async fn run(node: Arc<Node>, shard: ShardId) {
 /// The targets that a leader scrapes, by source.
 type Targets = BTreeMap<Arc<SourceKey>, Arc<Target>>;
 
+/// Who scrapes what.
+struct Scraped<'a> {
+    scraper: &'a Scraper,
+    targets: &'a Targets,
+}
+
 /// What became of a proposed segment.
 struct Settled {
     rows: Vec<Row>,
-    outcome: Result<Vec<Option<Refusal>>, ProposeError>,
+    /// The segment only introduced series of its one row, which is still to come.
+    introduced: bool,
+    outcome: Result<Vec<RowResult>, ProposeError>,
 }
 
 struct Duties {
@@ -174,7 +185,8 @@ impl Duties {
                 self.record_ready(&mut missed, &batch).await;
             }
             if !under_way && batch.due(age).is_some_and(|due| due <= now || drained) {
-                under_way = self.propose(&mut batch, &mut missed, &targets, &mut encoder, &settle);
+                let scraped = Scraped { scraper: &scraper, targets: &targets };
+                under_way = self.propose(&mut batch, &mut missed, &scraped, &mut encoder, &settle);
             }
             if drained && !under_way && batch.is_empty() && missed.is_empty() {
                 drop(busy);
@@ -187,14 +199,15 @@ impl Duties {
                     Some(ScraperOutput::Outcome(outcome)) if !targets.contains_key(&outcome.source) => {}
                     Some(ScraperOutput::Outcome(outcome)) => {
                         batch.push(now, outcome.rows);
-                        shed(&mut batch, &mut missed, &targets);
+                        self.shed(&mut batch, &mut missed, &targets);
                     }
                     Some(ScraperOutput::Missed(slots)) => missed.push(missed_slots(&slots, &targets)),
                     None => drained = true,
                 },
                 Some(done) = settled.recv() => {
                     under_way = false;
-                    self.settle(done, &mut batch, &mut missed, &targets).await;
+                    let scraped = Scraped { scraper: &scraper, targets: &targets };
+                    self.settle(done, &mut batch, &mut missed, &scraped).await;
                 }
                 changed = plan.changed() => if changed.is_ok() {
                     (followed, targets) = self.take_targets(&scraper, &mut plan).await;
@@ -322,7 +335,7 @@ impl Duties {
         &self,
         batch: &mut Batch,
         missed: &mut Missed,
-        targets: &Targets,
+        scraped: &Scraped<'_>,
         encoder: &mut RowEncoder,
         settle: &mpsc::Sender<Settled>,
     ) -> bool {
@@ -332,6 +345,7 @@ impl Duties {
         let since = batch.since().unwrap_or_default();
         let mut rows: Vec<Row> = Vec::new();
         let mut held: Vec<Row> = Vec::new();
+        let mut introduced = false;
         let mut pass = encoder.begin();
         while let Some(row) = batch.pop() {
             if missed.holds(&row) {
@@ -344,9 +358,19 @@ impl Duties {
                     held.push(row);
                     break;
                 }
+                // By itself, in the next segment.
+                Err(_) if !rows.is_empty() => {
+                    held.push(row);
+                    break;
+                }
+                Err(_) if segment.introduce(&mut pass, &self.replica, &row, bytes_max) > 0 => {
+                    rows.push(row);
+                    introduced = true;
+                    break;
+                }
                 Err(error) => {
-                    tracing::warn!(shard = %self.shard, source = ?row.source, %error, "scrape left out");
-                    missed.extend(lost_slot(&row, targets, "scrape too large for an entry of the log"));
+                    let failed = self.fail(&row, &error.to_string(), scraped, missed);
+                    batch.put_back(since, failed.into_iter());
                 }
             }
         }
@@ -359,25 +383,30 @@ impl Duties {
         self.node.spawn("propose", async move {
             let outcome =
                 node.propose_here(shard, Some(term), command).await.and_then(|answer| results(&answer));
-            let _gone_with_its_duty = settle.send(Settled { rows, outcome }).await;
+            let _gone_with_its_duty = settle.send(Settled { rows, introduced, outcome }).await;
         });
         true
     }
 
     /// Looks at what became of a segment. What was certainly not applied comes back to the front of the batch.
-    async fn settle(&self, settled: Settled, batch: &mut Batch, missed: &mut Missed, targets: &Targets) {
+    async fn settle(&self, settled: Settled, batch: &mut Batch, missed: &mut Missed, scraped: &Scraped<'_>) {
         model::point!("duty.outcome.settled");
         let now = self.node.ports.clock.monotonic();
         let mut again = Vec::new();
         match settled.outcome {
-            Ok(refusals) => {
-                for (row, refusal) in settled.rows.into_iter().zip(refusals) {
-                    match refusal {
+            Ok(results) => {
+                for (row, result) in settled.rows.into_iter().zip(results) {
+                    match result.refused {
                         Some(Refusal::UnknownLayout { .. } | Refusal::UnknownSource) => again.push(row),
                         Some(refusal) => {
                             tracing::debug!(shard = %self.shard, source = ?row.source, %refusal, "row refused");
                         }
-                        None => {}
+                        None if !settled.introduced => {}
+                        None if result.rejected.is_empty() => again.push(row),
+                        None => {
+                            let error = result.first_rejected.unwrap_or_default();
+                            again.extend(self.fail(&row, &error, scraped, missed));
+                        }
                     }
                 }
             }
@@ -388,12 +417,41 @@ impl Duties {
             }
             Err(ProposeError::Unknown { reason }) => {
                 tracing::warn!(shard = %self.shard, reason, "outcome of a segment unknown");
-                let lost = settled.rows.iter().filter_map(|row| lost_slot(row, targets, "outcome unknown"));
+                let lost =
+                    settled.rows.iter().filter_map(|row| lost_slot(row, scraped.targets, "outcome unknown"));
                 missed.extend(lost);
             }
         }
         batch.put_back(now.saturating_sub(BATCH_AGE_MAX), again.into_iter());
-        shed(batch, missed, targets);
+        self.shed(batch, missed, scraped.targets);
+    }
+
+    /// The scrape of a row that fits into no entry fails after all; yields the row that says so, where it is not a
+    /// piece.
+    fn fail(&self, row: &Row, error: &str, scraped: &Scraped<'_>, missed: &mut Missed) -> Option<Row> {
+        tracing::warn!(shard = %self.shard, source = ?row.source, error, "scrape left out");
+        let RowKind::Whole { slot } = row.kind else {
+            self.node.scraped_rows_dropped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        scraped.scraper.fail(&row.source, slot, error.to_owned());
+        let failed = failed_row(row);
+        if failed.cells.len() < row.cells.len() {
+            return Some(failed);
+        }
+        missed.extend(lost_slot(row, scraped.targets, "scrape too large for an entry of the log"));
+        None
+    }
+
+    /// Keeps the batch within its bound: what is too much becomes missed slots.
+    fn shed(&self, batch: &mut Batch, missed: &mut Missed, targets: &Targets) {
+        for row in batch.shed() {
+            let lost = lost_slot(&row, targets, "entries could not be committed");
+            if lost.is_none() {
+                self.node.scraped_rows_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            missed.extend(lost);
+        }
     }
 
     /// Records what may be recorded, until nothing is left that may or something is refused.
@@ -531,15 +589,6 @@ fn missed_slots(slots: &scrape::schedule::MissedSlots, targets: &Targets) -> Ran
     (slots.source.clone(), MissedSlots { from: slots.from, to: slots.to, interval, reason })
 }
 
-/// Keeps the batch within its bound: the oldest rows become missed slots.
-fn shed(batch: &mut Batch, missed: &mut Missed, targets: &Targets) {
-    while batch.is_over()
-        && let Some(row) = batch.pop()
-    {
-        missed.extend(lost_slot(&row, targets, "entries could not be committed"));
-    }
-}
-
 /// How long outcomes wait for others at most.
 fn batch_age(targets: &Targets) -> Duration {
     let shortest = targets.values().map(|target| target.interval.0).min().unwrap_or(0);
@@ -564,11 +613,11 @@ impl Upkeep {
     }
 }
 
-/// The refusal of each row, if it was refused.
-fn results(answer: &Bytes) -> Result<Vec<Option<Refusal>>, ProposeError> {
+/// What became of each row.
+fn results(answer: &Bytes) -> Result<Vec<RowResult>, ProposeError> {
     let unknown = |reason: String| ProposeError::Unknown { reason };
     match DataResponse::decode(answer).map_err(|error| unknown(error.to_string()))? {
-        DataResponse::Rows(rows) => Ok(rows.into_iter().map(|row| row.refused).collect()),
+        DataResponse::Rows(rows) => Ok(rows),
         DataResponse::Refused(refusal) => Err(unknown(refusal.to_string())),
         DataResponse::Applied => Err(unknown("apply answered a segment without rows".to_owned())),
     }

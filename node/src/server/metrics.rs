@@ -322,6 +322,12 @@ impl NodeMetrics {
             c.series_removed
         });
         family("vestal_storage_checkpoints_total", "Checkpoints written.", &|c| c.checkpoints);
+        text.one(
+            "vestal_scrape_rows_dropped_total",
+            "counter",
+            "Partial rows of scrapes dropped before they were proposed.",
+            self.node.scraped_rows_dropped.load(Ordering::Relaxed),
+        );
         let checkpointed: Vec<_> = self
             .node
             .data_shards()

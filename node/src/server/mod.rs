@@ -60,7 +60,10 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 use storage::{
@@ -205,6 +208,8 @@ pub(crate) struct Node {
     pub(crate) duty_clock: Arc<DutyClock>,
     pub(crate) health: Health,
     pub(crate) proposed: propose::ProposedBytes,
+    /// Partial rows of scrapes that were dropped before they were proposed.
+    pub(crate) scraped_rows_dropped: AtomicU64,
     /// Hints from other nodes, once they are heard.
     pub(crate) gossip: OnceLock<MemberlistGossip>,
     /// Set when the cluster says that this node's id was removed: the text for people.
@@ -440,6 +445,7 @@ pub async fn serve(
         duty_clock: Arc::new(DutyClock::new(ports.clock.clone())),
         health: Health::new(ports.clock.clone()),
         proposed: propose::ProposedBytes::default(),
+        scraped_rows_dropped: AtomicU64::new(0),
         gossip: OnceLock::new(),
         unwelcome: watch::Sender::new(None),
         shards: RwLock::default(),

@@ -1,15 +1,22 @@
 //! Rows on their way into the log.
 //!
 //! Invariants: rows are in the order in which they came; what they hold is counted, and [`Batch::is_over`] says when
-//! it is more than may wait.
+//! it is more than may wait. What is too much is taken from the source that holds the most, so one target costs the
+//! others nothing.
 
-use model::{Row, Value};
-use std::{collections::VecDeque, mem::size_of, time::Duration};
+use model::{Row, SourceKey, Value};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem::size_of,
+    sync::Arc,
+    time::Duration,
+};
 
 /// A segment is proposed before its time when about so many samples wait.
 pub(super) const BATCH_SAMPLES_MAX: usize = 100_000;
-/// Rows that wait at most while entries cannot be committed; the oldest become missed slots.
-const WAITING_ROWS_MAX: usize = 4_096;
+/// Rows that wait at most while entries cannot be committed; whole ones that do not become missed slots. One scrape may
+/// be 4,097 of them, by its distinct timestamps.
+const WAITING_ROWS_MAX: usize = 16_384;
 /// And their memory, about: a target of a million series is one row.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
@@ -51,6 +58,41 @@ impl Batch {
             self.since = None;
         }
         Some(row)
+    }
+
+    /// Takes out what is more than may wait: the oldest rows of the source that holds the most.
+    pub(super) fn shed(&mut self) -> Vec<Row> {
+        let mut shed = Vec::new();
+        while self.is_over() {
+            let by_rows = self.rows.len() > WAITING_ROWS_MAX;
+            let weight = |row: &Row| if by_rows { 1 } else { bytes_of(row) };
+            let mut excess =
+                if by_rows { self.rows.len() - WAITING_ROWS_MAX } else { self.bytes - WAITING_BYTES_MAX };
+            let mut held: BTreeMap<Arc<SourceKey>, (usize, usize)> = BTreeMap::new();
+            for row in &self.rows {
+                let (most, rows) = held.entry(row.source.clone()).or_default();
+                *most += weight(row);
+                *rows += 1;
+            }
+            let Some((source, (_, rows))) = held.into_iter().max_by_key(|(_, (most, _))| *most) else {
+                break;
+            };
+            // No more than a part at once: another may hold the most then.
+            let mut left = rows.div_ceil(8);
+            let since = self.since.unwrap_or_default();
+            let mut kept = Vec::with_capacity(self.rows.len());
+            for row in std::mem::take(self).rows {
+                if left > 0 && excess > 0 && row.source == source {
+                    left -= 1;
+                    excess = excess.saturating_sub(weight(&row));
+                    shed.push(row);
+                } else {
+                    kept.push(row);
+                }
+            }
+            self.push(since, kept);
+        }
+        shed
     }
 
     /// Drops what is not wanted any more.
@@ -175,8 +217,44 @@ mod tests {
         assert!(!batch.is_over(), "a single one may wait");
         batch.push(Duration::ZERO, vec![row(1, 1)]);
         assert!(batch.is_over());
+        assert_eq!(batch.shed().len(), 1);
+        assert_eq!(timestamps(&mut batch), [1]);
+    }
+
+    fn row_of(instance: &str, timestamp: i64) -> Row {
+        let source = Arc::new(SourceKey::RemoteWrite { job: "a".into(), instance: instance.into() });
+        Row { source, ..row(timestamp, 1) }
+    }
+
+    /// What one target had too much was taken from all of its shard, the oldest first.
+    #[test]
+    fn who_holds_the_most_rows_loses_the_oldest_of_them() {
         let mut batch = Batch::default();
-        batch.push(Duration::ZERO, (0..4_097).map(|slot| row(slot, 1)).collect());
+        let few: Vec<_> = ["x", "y", "z"].iter().map(|instance| row_of(instance, 0)).collect();
+        batch.push(Duration::from_secs(1), few);
+        batch.push(Duration::from_secs(2), (0..16_384).map(|i| row_of("many", i)).collect());
         assert!(batch.is_over());
+        let shed = batch.shed();
+        assert_eq!(shed.iter().map(|row| row.timestamp.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(shed.iter().all(|row| row.source == row_of("many", 0).source));
+        assert!(!batch.is_over());
+        assert_eq!(
+            (batch.rows().count(), batch.samples, batch.since()),
+            (16_384, 16_384, Some(Duration::from_secs(1)))
+        );
+        assert!(batch.shed().is_empty());
+    }
+
+    #[test]
+    fn two_that_hold_the_most_both_lose() {
+        let mut batch = Batch::default();
+        for instance in ["x", "y"] {
+            batch.push(Duration::ZERO, (0..12_000).map(|i| row_of(instance, i)).collect());
+        }
+        assert_eq!(batch.shed().len(), 24_000 - 16_384);
+        for instance in ["x", "y"] {
+            let source = row_of(instance, 0).source;
+            assert!(batch.rows().filter(|row| row.source == source).count() > 7_500, "{instance}");
+        }
     }
 }
