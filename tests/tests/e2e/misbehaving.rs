@@ -91,3 +91,39 @@ fn a_target_that_misbehaves_is_down_with_a_reason_and_the_others_are_scraped_in_
         slots(&cluster.client(3), address, began, now_ms() - 3_000);
     }
 }
+
+/// Its labels alone are more than an entry of the log may hold, and a scrape is one row. It never came in: there was not
+/// even an `up`.
+#[test]
+fn a_target_whose_labels_are_more_than_an_entry_holds_comes_in() {
+    const SERIES: usize = 70_000;
+    let _turn = my_turn();
+    let filler = "x".repeat(230);
+    let body: String = (0..SERIES).map(|i| format!("m{{i=\"{i}\",filler=\"{filler}\"}} {i}\n")).collect();
+    let large = target(move |out| {
+        write!(out, "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n")?;
+        write!(out, "Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    });
+    let good = Targets::start(4);
+    let config = format!(
+        "global: {{scrape_interval: 5s}}\nscrape_configs:\n\
+         - {{job_name: good, static_configs: [{{targets: {}}}]}}\n\
+         - {{job_name: large, static_configs: [{{targets: ['{large}']}}]}}\n",
+        good.yaml_list()
+    );
+    let cluster = Cluster::start(options(config, &[]));
+    let query = format!("count(m{{instance=\"{large}\"}}) * on () up{{instance=\"{large}\"}}");
+    let wanted = SERIES.to_string();
+    wait_until("all series are there", 3 * PATIENCE, || {
+        let answer = cluster.client(2).query(&query, None)?;
+        let all = answer.first().is_some_and(|series| series["value"][1].as_str() == Some(&*wanted));
+        if all { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    for address in good.addresses() {
+        wait_until("the others are scraped, too", PATIENCE, || {
+            let answer = cluster.client(1).query(&format!("up{{instance=\"{address}\"}}"), None)?;
+            let up = answer.first().is_some_and(|series| series["value"][1] == "1");
+            if up { Ok(()) } else { Err(format!("{answer:?}")) }
+        });
+    }
+}
