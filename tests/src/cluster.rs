@@ -181,9 +181,13 @@ impl Cluster {
     /// If it never started.
     #[must_use]
     pub fn pid(&self, i: usize) -> i32 {
-        let text =
-            fs::read_to_string(self.node_dir(i).join("vestal.pid")).expect("a node writes its pid file");
-        text.trim().parse().expect("a pid is a number")
+        self.written_pid(i).expect("a node writes its pid file")
+    }
+
+    /// The same; `None` after a stop in order, which takes the file away.
+    fn written_pid(&self, i: usize) -> Option<i32> {
+        let text = fs::read_to_string(self.node_dir(i).join("vestal.pid")).ok()?;
+        Some(text.trim().parse().expect("a pid is a number"))
     }
 
     /// Sends a signal to node `i`.
@@ -213,7 +217,7 @@ impl Cluster {
     /// # Panics
     /// If the former process does not end or the script cannot be started.
     pub fn restart_with(&mut self, i: usize, variables: &[(&str, &str)]) {
-        self.wait_ended(i, ENDING_MAX);
+        self.wait_gone(i);
         let group = self.dev.as_ref().map_or(0, |dev| i32::try_from(dev.id()).expect("a pid fits"));
         let mut command = Command::new(self.node_dir(i).join("start"));
         command.envs(variables.iter().copied()).stdin(Stdio::null()).process_group(group);
@@ -229,7 +233,7 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started although the machine allows it.
     pub fn restart_on_small_disk(&mut self, i: usize, bytes: u64) -> Result<(), String> {
-        self.wait_ended(i, ENDING_MAX);
+        self.wait_gone(i);
         let unshare = |more: &[&str]| {
             let mut command = Command::new("unshare");
             command.arg("--mount").args(more);
@@ -295,6 +299,13 @@ impl Cluster {
     pub fn wait_ended(&mut self, i: usize, patience: Duration) {
         let pid = self.pid(i);
         self.wait_process(i, pid, patience);
+    }
+
+    /// Waits until what ran of node `i` before has ended, however it was told to.
+    fn wait_gone(&mut self, i: usize) {
+        if let Some(pid) = self.written_pid(i) {
+            self.wait_process(i, pid, ENDING_MAX);
+        }
     }
 
     fn wait_process(&mut self, i: usize, pid: i32, patience: Duration) {
