@@ -14,7 +14,7 @@ pub use cluster::{
     Cluster, ClusterStatus, ConfigStatus, Gap, GapQuery, NodeState, NodeStatus, ReplicaRole, ReplicaStatus,
     ShardStatus,
 };
-pub use config::{ConfigEntry, ConfigSource, QueryLogFile};
+pub use config::{ConfigEntry, ConfigSource, OfferError, QueryLogFile};
 pub use process::{BuildInfo, Lifecycle, Metrics, Readiness, RuntimeInfo};
 pub use targets::{
     DroppedTarget, MetricMetadata, TargetHealth, TargetList, TargetMetadata, TargetStatus, Targets,

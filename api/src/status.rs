@@ -7,7 +7,7 @@ use crate::{
     job,
     json::{self, Object},
     param,
-    ports::{BuildInfo, NamedCount},
+    ports::{BuildInfo, NamedCount, OfferError},
     respond::Answer,
     selector,
 };
@@ -62,7 +62,10 @@ pub(crate) async fn config_apply(
         read_body(request.into_body(), state.options.config_bytes_max, state.options.body_timeout).await?;
     let yaml =
         String::from_utf8(body.into()).map_err(|_| ApiError::bad_data("configuration is not valid UTF-8"))?;
-    let version = state.ports.config.apply(yaml).await.map_err(ApiError::bad_data)?;
+    let version = state.ports.config.apply(yaml).await.map_err(|error| match error {
+        OfferError::Rejected(text) => ApiError::bad_data(text),
+        OfferError::Unavailable(text) => ApiError::new(ErrorType::Unavailable, text),
+    })?;
     let mut answer = Answer::new(crate::output::Encoding::Plain);
     let mut object = Object::new(answer.data());
     object.integer("version", version.0);

@@ -29,6 +29,17 @@ pub struct QueryLogFile {
     pub reloads: u64,
 }
 
+/// Why an offered configuration is not known to be in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// It has a mistake, or the cluster does not take it: it will never be in force. The text for the user.
+    #[error("{0}")]
+    Rejected(String),
+    /// Nobody could take it now, or it may yet be in force: offer it again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
 /// The configuration.
 pub trait ConfigSource: Send + Sync {
     /// The configuration in force as YAML with defaults, secrets as `<secret>`.
@@ -47,9 +58,8 @@ pub trait ConfigSource: Send + Sync {
     }
     /// Offers this node's file. The error is the text for the user, `FILE:LINE: FIELD: ...`.
     fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
-    /// Offers a text (`vestal config apply`): checked whole, committed once. Yields the version in force; the error
-    /// is the text for the user.
-    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>>;
+    /// Offers a text (`vestal config apply`): checked whole, committed once. Yields the version in force.
+    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, OfferError>>;
     /// Committed versions, newest first, at most `limit`.
     fn history(&self, limit: usize) -> BoxFuture<'_, Vec<ConfigEntry>>;
 }

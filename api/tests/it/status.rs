@@ -134,4 +134,6 @@ async fn a_configuration_is_applied_or_refused_in_its_own_words() {
     let (status, text) = apply("bad: 1").await;
     assert_eq!(status, 400);
     assert!(text.contains("p.yml:1: bad: unknown key; remove it"), "{text}");
+    let (status, text) = apply("later: 1").await;
+    assert_eq!((status, text.contains("no leader")), (503, true), "it may yet be in force: {text}");
 }

@@ -8,9 +8,9 @@ use api::{
     Counters, Options, Ports,
     ports::{
         BuildInfo, Cluster, ClusterStatus, ConfigEntry, ConfigSource, ConfigStatus, Gap, GapQuery, Lifecycle,
-        Metrics, NodeState, NodeStatus, QueryLogFile, Readiness, ReplayStatus, ReplicaRole, ReplicaStatus,
-        RuntimeInfo, ShardStatus, TargetList, TargetMetadata, Targets, Tsdb, TsdbStats, WriteError,
-        WriteOutcome, WriteRequest, WriteSink,
+        Metrics, NodeState, NodeStatus, OfferError, QueryLogFile, Readiness, ReplayStatus, ReplicaRole,
+        ReplicaStatus, RuntimeInfo, ShardStatus, TargetList, TargetMetadata, Targets, Tsdb, TsdbStats,
+        WriteError, WriteOutcome, WriteRequest, WriteSink,
     },
 };
 use axum::{Router, body::Body};
@@ -284,8 +284,11 @@ impl ConfigSource for Said {
     fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { self.reload.clone() })
     }
-    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
-        let bad = yaml.contains("bad").then(|| "p.yml:1: bad: unknown key; remove it".to_owned());
+    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, OfferError>> {
+        let bad = yaml
+            .contains("bad")
+            .then(|| OfferError::Rejected("p.yml:1: bad: unknown key; remove it".to_owned()))
+            .or_else(|| yaml.contains("later").then(|| OfferError::Unavailable("no leader".to_owned())));
         Box::pin(async move { bad.map_or(Ok(ConfigVersion(3)), Err) })
     }
     fn history(&self, limit: usize) -> BoxFuture<'_, Vec<ConfigEntry>> {

@@ -3,7 +3,7 @@
 
 use super::Node;
 use crate::config::{self, mask_secrets};
-use api::ports::{ConfigEntry, ConfigSource, QueryLogFile};
+use api::ports::{ConfigEntry, ConfigSource, OfferError, QueryLogFile};
 use model::{BoxFuture, ConfigVersion, Fs, Labels, TimestampMs};
 use raft::meta::{ConfigFiles, MetaCommand, MetaResponse, OfferMode};
 use scrape::TargetGroup;
@@ -217,7 +217,7 @@ impl Configuration {
             files,
             at: self.node.ports.clock.now(),
         };
-        let version = self.propose(&offer).await?;
+        let version = self.propose(&offer).await.map_err(|error| error.to_string())?;
         let text = hash(text);
         self.remember(move |remembered| {
             remembered.text = Some(text);
@@ -227,12 +227,12 @@ impl Configuration {
         Ok(version)
     }
 
-    async fn propose(&self, command: &MetaCommand) -> Result<ConfigVersion, String> {
+    async fn propose(&self, command: &MetaCommand) -> Result<ConfigVersion, OfferError> {
         match self.node.propose_meta(command, OFFER_PATIENCE).await {
             Ok(MetaResponse::Config { version, .. }) => Ok(version),
-            Ok(MetaResponse::Refused(refusal)) => Err(refusal.to_string()),
-            Ok(other) => Err(format!("meta answered {other:?} to a configuration")),
-            Err(error) => Err(error.to_string()),
+            Ok(MetaResponse::Refused(refusal)) => Err(OfferError::Rejected(refusal.to_string())),
+            Ok(other) => Err(OfferError::Unavailable(format!("meta answered {other:?} to a configuration"))),
+            Err(error) => Err(OfferError::Unavailable(error.to_string())),
         }
     }
 
@@ -452,10 +452,11 @@ impl ConfigSource for Configuration {
         })
     }
 
-    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, String>> {
+    fn apply(&self, yaml: String) -> BoxFuture<'_, Result<ConfigVersion, OfferError>> {
         Box::pin(async move {
-            let config = self.check_named(config::OFFERED, &yaml)?;
-            let files = self.files_to_offer(&config, self.read_files(&config).await?);
+            let config = self.check_named(config::OFFERED, &yaml).map_err(OfferError::Rejected)?;
+            let files = self.read_files(&config).await.map_err(OfferError::Unavailable)?;
+            let files = self.files_to_offer(&config, files);
             let at = self.node.ports.clock.now();
             let offer =
                 MetaCommand::OfferConfig { node: None, mode: OfferMode::Replace, text: yaml, files, at };
