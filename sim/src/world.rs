@@ -669,6 +669,7 @@ impl World {
         let path = format!("/api/v1/query?query=up%5B1h%5D&time={}.{:03}", until / 1000, until % 1000);
         let up = self.get(net, 0, &path)?;
         let gaps = self.get(net, 0, "/api/v1/status/gaps")?;
+        let active = self.get(net, 0, "/api/v1/targets?state=active")?;
         let millis =
             |value: &serde_json::Value| value.as_f64().map(|seconds| (seconds * 1000.0).round() as i64);
         for index in 0..self.plan.load.targets {
@@ -695,7 +696,12 @@ impl World {
                     text: format!("{name} was scraped {} times", samples.len()),
                 });
             }
-            slots::account(&name, &samples, &missed, INTERVAL_MS)?;
+            // One that the last configuration leaves out has an offset that nobody tells any more.
+            let mut targets = active["data"]["activeTargets"].as_array().into_iter().flatten();
+            let offset = targets
+                .find(|target| target["labels"]["instance"] == name.as_str())
+                .and_then(|target| millis(&target["scrapeOffset"]));
+            slots::account(&name, &samples, &missed, (INTERVAL_MS, offset))?;
             let last = samples.keys().next_back().copied().unwrap_or_default();
             if last < until - 5 * INTERVAL_MS {
                 let text = format!("{name} is not scraped any more: last at {last}, now {until}");

@@ -6,8 +6,8 @@
 use crate::violation::Violation;
 use std::collections::BTreeMap;
 
-/// Samples of one target by timestamp, the missed slots that the cluster tells of it, as (from, to, count), and its
-/// scrape interval in milliseconds.
+/// Samples of one target by timestamp, the missed slots that the cluster tells of it, as (from, to, count), its scrape
+/// interval in milliseconds, and the offset of its slots, if it is known; else it is that of most samples.
 ///
 /// # Errors
 /// With what does not add up.
@@ -15,14 +15,15 @@ pub fn account(
     target: &str,
     samples: &BTreeMap<i64, f64>,
     missed: &[(i64, i64, u64)],
-    interval: i64,
+    (interval, offset): (i64, Option<i64>),
 ) -> Result<(), Violation> {
     // Slots stand at offset + k * interval; a scrape that begins in time bears its slot's timestamp.
     let mut rests: BTreeMap<i64, usize> = BTreeMap::new();
     samples.keys().for_each(|at| *rests.entry(at.rem_euclid(interval)).or_default() += 1);
-    let Some((offset, _)) = rests.iter().max_by_key(|(_, count)| **count) else { return Ok(()) };
+    let usual = || rests.iter().max_by_key(|(_, count)| **count).map(|(rest, _)| *rest);
+    let Some(offset) = offset.or_else(usual) else { return Ok(()) };
     let slot_of = |at: i64| (at - offset).div_euclid(interval);
-    let aligned: Vec<i64> = samples.keys().filter(|at| at.rem_euclid(interval) == *offset).copied().collect();
+    let aligned: Vec<i64> = samples.keys().filter(|at| at.rem_euclid(interval) == offset).copied().collect();
     let (Some(first), Some(last)) = (aligned.first(), aligned.last()) else { return Ok(()) };
     let (first, last) = (slot_of(*first), slot_of(*last));
     let mut told: BTreeMap<i64, (usize, usize)> = (first..=last).map(|slot| (slot, (0, 0))).collect();
@@ -50,9 +51,10 @@ pub fn account(
         return Ok(());
     }
     let text = format!(
-        "{target}: of {} slots between its first and last sample these are not told once: {}",
+        "{target}: of {} slots between its first and last sample these are not told once: {}; it has samples at {:?}",
         told.len(),
-        wrong.join(", ")
+        wrong.join(", "),
+        samples.keys()
     );
     Err(Violation { invariant: "O6", text })
 }
@@ -64,7 +66,7 @@ mod tests {
 
     fn judge(samples: &[i64], missed: &[(i64, i64, u64)]) -> bool {
         let samples: BTreeMap<i64, f64> = samples.iter().map(|at| (*at, 1.0)).collect();
-        account("t", &samples, missed, 1000).is_ok()
+        account("t", &samples, missed, (1000, None)).is_ok()
     }
 
     #[test]
@@ -79,5 +81,15 @@ mod tests {
         assert!(!judge(&[300, 1300, 3300], &[(1300, 1300, 1)]), "one of both kinds, and another of none");
         assert!(!judge(&[300, 1300, 4300], &[(2300, 3300, 1)]), "a gap that counts wrongly");
         assert!(judge(&[2300, 3300], &[(300, 1300, 2)]), "before its first sample");
+    }
+
+    #[test]
+    fn most_scrapes_may_be_late() {
+        let samples = [310, 1310, 2300, 3310].map(|at| (at, 1.0)).into();
+        assert!(account("t", &samples, &[], (1000, Some(300))).is_ok());
+        assert!(
+            account("t", &samples, &[], (1000, None)).is_err(),
+            "the slots are not where most samples are"
+        );
     }
 }

@@ -476,7 +476,8 @@ impl Log {
             ("log bytes", stats.bytes, options.size),
             // Small operations may use twice the queue: they are what makes room.
             ("log bytes that wait for the disk", stats.queued_bytes, 2 * options.queue_bytes),
-            ("log bytes in memory", stats.cached_bytes, options.cache_bytes),
+            // What has no place on the disk yet stays, beside what is kept for readers.
+            ("log bytes in memory", stats.cached_bytes, options.cache_bytes + 2 * options.queue_bytes),
         ]
     }
 
