@@ -23,7 +23,7 @@ use crate::{
     group::{Group, watch_group},
     peer::{CallHandler, Gate, Inbox, PeerError, PeerName, Peers, Way, kind, serve},
     reach::Tail,
-    status::{GroupProgress, GroupStatus},
+    status::{GroupProgress, GroupRole, GroupStatus},
     time::{ClockSample, ClusterTime},
 };
 use bytes::Bytes;
@@ -710,7 +710,11 @@ async fn upkeep(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
         inner.ports.log.look_for_room();
         let pressure: BTreeMap<ShardId, LogIndex> =
             inner.ports.log.pressure().groups.into_iter().map(|pinned| (pinned.group, pinned.upto)).collect();
-        inner.snapshots.close_idle();
+        let leads = |shard| {
+            let group = inner.group(shard);
+            group.is_some_and(|group| group.status_now().role == GroupRole::Leader)
+        };
+        inner.snapshots.close_idle(leads);
         for group in inner.all() {
             inner.keep_up(&group, pressure.get(&group.shard).copied()).await;
             if round % NO_ROOM_ROUNDS == 0 && matches!(group.troubles.get(), Some(DiskTrouble::NoRoom(_))) {

@@ -363,10 +363,12 @@ impl Snapshots {
         of.for_each(|lent| lent.source = None);
     }
 
-    /// Closes what nobody asks for. To be called from time to time.
-    pub(crate) fn close_idle(&self) {
+    /// Closes what nobody asks for, and what was lent of shards that this node no longer `leads`: a transfer belongs to
+    /// its leader, and a store that is lent stays on the disk although another has replaced it. To be called from time to
+    /// time.
+    pub(crate) fn close_idle(&self, leads: impl Fn(ShardId) -> bool) {
         let now = self.clock.monotonic();
-        lock(&self.lent).by_id.retain(|_, lent| now < lent.used + IDLE_MAX);
+        lock(&self.lent).by_id.retain(|_, lent| now < lent.used + IDLE_MAX && leads(lent.shard));
     }
 
     /// The log of a shard is needed behind this index, for those who are receiving a snapshot.
