@@ -123,36 +123,48 @@ impl HistogramLayout {
     /// Whether a histogram has this layout, to the bit.
     #[must_use]
     pub fn fits(&self, histogram: HistogramView<'_>) -> bool {
-        self.schema == histogram.schema
-            && self.zero_threshold.to_bits() == histogram.zero_threshold.to_bits()
-            && self.positive_buckets == histogram.positive_buckets.len()
-            && self.negative_buckets == histogram.negative_buckets.len()
-            && self.positive_spans == histogram.positive_spans
-            && self.negative_spans == histogram.negative_spans
-            && same_bounds(&self.custom_values, histogram.custom_values)
+        self.is_made_of(
+            (histogram.schema, histogram.zero_threshold),
+            (histogram.positive_spans, histogram.positive_buckets.len()),
+            (histogram.negative_spans, histogram.negative_buckets.len()),
+            histogram.custom_values,
+        )
     }
 
     /// The same of a histogram in integer form.
     fn fits_integer(&self, histogram: &Histogram) -> bool {
-        self.schema == histogram.schema
-            && self.zero_threshold.to_bits() == histogram.zero_threshold.to_bits()
-            && self.positive_buckets == histogram.positive_deltas.len()
-            && self.negative_buckets == histogram.negative_deltas.len()
-            && self.positive_spans == histogram.positive_spans
-            && self.negative_spans == histogram.negative_spans
-            && same_bounds(&self.custom_values, &histogram.custom_values)
+        self.is_made_of(
+            (histogram.schema, histogram.zero_threshold),
+            (&histogram.positive_spans, histogram.positive_deltas.len()),
+            (&histogram.negative_spans, histogram.negative_deltas.len()),
+            &histogram.custom_values,
+        )
     }
 
     /// Whether both are the same to the bit.
     #[must_use]
     pub fn same_bits(&self, other: &HistogramLayout) -> bool {
-        self.schema == other.schema
-            && self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
-            && self.positive_buckets == other.positive_buckets
-            && self.negative_buckets == other.negative_buckets
-            && self.positive_spans == other.positive_spans
-            && self.negative_spans == other.negative_spans
-            && same_bounds(&self.custom_values, &other.custom_values)
+        self.is_made_of(
+            (other.schema, other.zero_threshold),
+            (&other.positive_spans, other.positive_buckets),
+            (&other.negative_spans, other.negative_buckets),
+            &other.custom_values,
+        )
+    }
+
+    /// Schema and zero threshold, spans and numbers of buckets, bounds: the same, to the bit?
+    fn is_made_of(
+        &self,
+        (schema, zero_threshold): (i32, f64),
+        positive: (&[Span], usize),
+        negative: (&[Span], usize),
+        bounds: &CustomBounds,
+    ) -> bool {
+        self.schema == schema
+            && self.zero_threshold.to_bits() == zero_threshold.to_bits()
+            && (&self.positive_spans[..], self.positive_buckets) == positive
+            && (&self.negative_spans[..], self.negative_buckets) == negative
+            && same_bounds(&self.custom_values, bounds)
     }
 
     fn bytes(&self) -> usize {
