@@ -4,12 +4,11 @@ use crate::{
     error::{ApiError, ErrorType},
     state::State,
 };
-use model::Budget;
+use model::{Budget, run_blocking};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
-use tokio::sync::oneshot;
 
 /// Cancels a budget when it is dropped: a handler is dropped when its client closes the connection.
 pub(crate) struct CancelOnDrop(pub(crate) Arc<Budget>);
@@ -26,13 +25,7 @@ pub(crate) async fn run<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    let (send, receive) = oneshot::channel();
-    let job = Box::new(move || {
-        // The receiver is gone if the client is: then nobody wants the answer.
-        let _ = send.send(work());
-    });
-    state.ports.spawner.blocking(name, job).await;
-    receive.await.map_err(|_| ended())
+    run_blocking(&*state.ports.spawner, name, work).await.ok_or_else(ended)
 }
 
 /// Runs `work` here and now: for what takes no longer than waking a thread. As on a thread of its own, a panic ends the

@@ -28,7 +28,7 @@ pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use ports::{
     BoxFuture, ClientIo, Clock, DatagramSocket, File, Fs, Listener, Net, OpenOptions, ProposeError, Proposer,
-    Rng, Spawner, Work,
+    Rng, Spawner, Work, run_blocking,
 };
 pub use query::{
     Budget, Consistency, EarlyView, LabelQuery, MemoryPool, OpenView, QueryError, Queryable, Samples,

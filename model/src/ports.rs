@@ -4,6 +4,7 @@
 
 use crate::{LogIndex, NodeId, ShardId, Term, TimestampMs};
 use bytes::Bytes;
+use futures::channel::oneshot;
 use std::{
     fmt::Debug,
     io,
@@ -70,6 +71,17 @@ pub trait Spawner: Send + Sync + Debug {
 
     /// Said by work that takes long, on the thread that does it: others go first from now on, until it is done.
     fn step_back(&self) {}
+}
+
+/// Runs a `job` as [`Spawner::blocking`] and gives back what it returned; `None` if it panicked.
+pub async fn run_blocking<T: Send + 'static>(
+    spawner: &dyn Spawner,
+    name: &'static str,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (told, wait) = oneshot::channel();
+    spawner.blocking(name, Box::new(move || drop(told.send(job())))).await;
+    wait.await.ok()
 }
 
 /// A piece of computation.

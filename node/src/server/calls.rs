@@ -4,14 +4,13 @@
 
 use super::{Node, cluster, targets};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use model::{ProposeError, ShardId};
+use model::{ProposeError, ShardId, run_blocking};
 use raft::CALL_KIND_MIN;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// Propose a command on the leader.
 pub(crate) const PROPOSE: u16 = CALL_KIND_MIN;
@@ -106,13 +105,9 @@ pub(crate) async fn aside<T: Send + 'static>(
     node: &Arc<Node>,
     work: impl FnOnce(&Node) -> T + Send + 'static,
 ) -> Result<T, String> {
-    let (told, wait) = oneshot::channel();
     let here = node.clone();
-    let work = move || {
-        let _gave_up = told.send(work(&here));
-    };
-    node.ports.spawner.blocking("call", Box::new(work)).await;
-    wait.await.map_err(|_| "the answer could not be made".to_owned())
+    let answer = run_blocking(&*node.ports.spawner, "call", move || work(&here)).await;
+    answer.ok_or_else(|| "the answer could not be made".to_owned())
 }
 
 /// Answers the calls of other nodes from now on.

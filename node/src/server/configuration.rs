@@ -4,7 +4,7 @@
 use super::Node;
 use crate::config::{self, mask_secrets};
 use api::ports::{ConfigEntry, ConfigSource, OfferError, QueryLogFile};
-use model::{BoxFuture, ConfigVersion, Fs, Labels, TimestampMs};
+use model::{BoxFuture, ConfigVersion, Fs, Labels, TimestampMs, run_blocking};
 use raft::meta::{ConfigFiles, MetaCommand, MetaResponse, OfferMode};
 use scrape::TargetGroup;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use tokio::{sync::oneshot, time::sleep};
+use tokio::time::sleep;
 
 /// Patience with one offer.
 const OFFER_PATIENCE: Duration = Duration::from_secs(10);
@@ -159,15 +159,14 @@ impl Configuration {
         work: impl FnOnce(&Files) -> T + Send + 'static,
     ) -> Result<T, String> {
         let turn = self.disk.clone().lock_owned().await;
-        let (told, wait) = oneshot::channel();
         let files = self.files.clone();
         let work = move || {
             let outcome = work(&files);
             drop(turn); // held until here also if nobody waits any more
-            let _gave_up = told.send(outcome);
+            outcome
         };
-        self.node.ports.spawner.blocking("configuration", Box::new(work)).await;
-        wait.await.map_err(|_| "files could not be read or written".to_owned())
+        let outcome = run_blocking(&*self.node.ports.spawner, "configuration", work).await;
+        outcome.ok_or_else(|| "files could not be read or written".to_owned())
     }
 
     /// When a reload last succeeded; `None` before the first one.

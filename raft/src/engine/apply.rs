@@ -2,7 +2,7 @@
 //! the disk (a checkpoint, the installation of a snapshot) is done beside them: few as they are, two shards whose disk is
 //! slow would stop all others.
 
-use model::Spawner;
+use model::{Spawner, run_blocking};
 use std::{
     fmt, io,
     sync::{
@@ -72,9 +72,7 @@ impl ApplyPool {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let (told, wait) = oneshot::channel();
-        self.spawner.blocking("checkpoint", Box::new(move || drop(told.send(job())))).await;
-        wait.await.ok()
+        run_blocking(&*self.spawner, "checkpoint", job).await
     }
 
     /// Runs `job` and gives back what it returned; `None` if the threads are gone or it panicked.

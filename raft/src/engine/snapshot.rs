@@ -25,7 +25,7 @@ use crate::peer::{PeerError, Peers, kind};
 use bytes::Bytes;
 use model::{
     Applied, Clock, LogId, LogIndex, NodeId, ShardId, SnapshotCheck, SnapshotPiece, SnapshotSink,
-    SnapshotSource, Spawner, StateError, StateMachine,
+    SnapshotSource, Spawner, StateError, StateMachine, run_blocking,
 };
 use openraft::{alias, async_runtime::WatchReceiver};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes that are asked for at once.
@@ -215,9 +215,8 @@ impl Snapshots {
         &self,
         job: impl FnOnce() -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, String> {
-        let (told, done) = oneshot::channel();
-        self.spawner.blocking("snapshot", Box::new(move || drop(told.send(job())))).await;
-        let result = done.await.map_err(|_| "disk work ended early".to_owned())?;
+        let result = run_blocking(&*self.spawner, "snapshot", job).await;
+        let result = result.ok_or_else(|| "disk work ended early".to_owned())?;
         result.map_err(|error| error.to_string())
     }
 

@@ -8,7 +8,7 @@ use crate::fetch::{Client, ClientPorts, Reply, ScrapeError};
 use crate::schedule::scrape_timestamp;
 use crate::series::{Body, Ingested, MetricMetadata, SeriesCache};
 use crate::target::Target;
-use model::{Term, TimestampMs};
+use model::{Term, TimestampMs, run_blocking};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -128,11 +128,9 @@ impl Job {
         if body_bytes.unwrap_or(0) <= if cold { INLINE_COLD_BODY_BYTES_MAX } else { INLINE_BODY_BYTES_MAX } {
             return Some(self.read(fetched, &scrape));
         }
-        let (job, found) = (self.clone(), Arc::new(Mutex::new(None)));
-        let result = found.clone();
-        let work = move || *lock(&result) = Some(job.read(fetched, &scrape));
-        self.ports.spawner.blocking("read a large body", Box::new(work)).await;
-        lock(&found).take()
+        let job = self.clone();
+        let work = move || job.read(fetched, &scrape);
+        run_blocking(&*self.ports.spawner, "read a large body", work).await
     }
 
     async fn fetch(&self) -> Result<Reply, ScrapeError> {
